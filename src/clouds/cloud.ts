@@ -1,0 +1,161 @@
+/**
+ * What every cloud can do for Slipway. One driver is one folder beside this file, and one line in `index.ts`.
+ *
+ * A driver is opened for one target (one account) and stays naive: dry-run, limits, logging and "find before create"
+ * are wrappers in `index.ts`. No SDK type leaves a driver's folder; no `if (cloud.name === …)` stands outside `clouds/`.
+ *
+ * Promises, tested once for all in `testing/contract.ts`:
+ * - Keyed. Every resource carries its whole ImageKey in its tags.
+ * - Convergent. Any call may be repeated and lands in the same place; removing what is gone succeeds.
+ * - Read your writes. `register` returns when `find` sees the image; eventual consistency ends inside the driver.
+ * - Complete. `list` shows staged disks too, half-made ones included: nothing we pay for is invisible.
+ * - Cancellable. `call.signal` is honoured; a long operation that was under way is re-attached to, not started again.
+ * - Two retry levels. A block or page inside `upload`, here; everything else is retried by the step that called.
+ */
+import type { BlockSource } from "../images/block-source.ts";
+import type { UploadJournal } from "../images/journal.ts";
+import type { CallContext } from "../lib/call.ts";
+import type { ErrorCode } from "../lib/errors.ts";
+import type {
+  Audience,
+  CloudImage,
+  CloudName,
+  ErrorLike,
+  ImageKey,
+  ImageSpec,
+  LifecycleState,
+  Region,
+  StagedDisk,
+} from "../model.ts";
+
+export interface Cloud {
+  readonly name: CloudName;
+  /** The bytes this cloud takes. Data, so `images/` can prepare a disk knowing no cloud. */
+  readonly accepts: DiskRequirements;
+  /** Optional abilities. Read while planning a run, never discovered in the middle of one. */
+  readonly can: Capabilities;
+
+  /**
+   * Looks whether the images could be made: credentials, permissions that can be asked for, quotas, account settings,
+   * regions. Creates nothing. Never throws for what it finds: that is in the findings.
+   */
+  check(specs: readonly ImageSpec[], call: CallContext): Promise<Finding[]>;
+
+  /** What exists for this spec in one region, by key; an image of that *name* with another key is `foreign`. */
+  find(spec: ImageSpec, region: Region, call: CallContext): Promise<Found>;
+  /** Everything of ours in the account: images and staged disks in all regions that answer. */
+  list(regions: readonly Region[], call: CallContext): AsyncIterable<CloudResource>;
+
+  /**
+   * Streams a disk into the home region and completes it. Resumes where the journal says.
+   * Commits nothing unless the whole source was read and proved right.
+   * @throws CloudError; SlipwayError `corrupt` from the source, with the half-made disk removed.
+   */
+  upload(disk: BlockSource, spec: ImageSpec, journal: UploadJournal, call: UploadContext): Promise<StagedDisk>;
+  /**
+   * Reads blocks back from the cloud, in any order, with the digest of what the cloud holds (a short last block: of the
+   * short data; a block the cloud calls absent reads as zeros).
+   */
+  readBack(staged: StagedDisk, blocks: Iterable<number>, call: CallContext): AsyncIterable<ReadBlock>;
+
+  /** Makes the candidate image in the home region, with all tags. Nothing is offered by it. */
+  register(staged: StagedDisk, spec: ImageSpec, call: CallContext): Promise<CloudImage>;
+  /**
+   * Brings a registered image to the other regions of the spec, each reported as it ends. One region's failure is an
+   * outcome, not an exception. What is already there is reported too. `regions` lists what is wanted now.
+   */
+  replicate(
+    image: CloudImage,
+    spec: ImageSpec,
+    regions: readonly Region[],
+    call: CallContext,
+  ): AsyncIterable<RegionOutcome>;
+
+  /** Lets the audience in: all images given, as close together as the cloud allows. */
+  offer(images: readonly CloudImage[], spec: ImageSpec, audience: Audience, call: CallContext): Promise<void>;
+  /** The inverse of `offer`: back to candidate. */
+  withdraw(images: readonly CloudImage[], spec: ImageSpec, call: CallContext): Promise<void>;
+
+  /** @throws CloudError `unsupported` for a state this cloud cannot express; `can.states` says so beforehand. */
+  setState(image: CloudImage, state: LifecycleState, call: CallContext): Promise<void>;
+  /** Removes an image with its staged disk, or a staged disk alone. What is gone already is a success. */
+  remove(resource: CloudResource, call: CallContext): Promise<void>;
+  /** Deletes what was only needed on the way (a page blob after its import). Safe to repeat. */
+  tidy(staged: StagedDisk, spec: ImageSpec, call: CallContext): Promise<void>;
+
+  /** Closes connections. */
+  close(): Promise<void>;
+}
+
+/** What a disk has to look like. Checked before a byte is sent. */
+export interface DiskRequirements {
+  /** `raw`: the disk itself; `vhd`: a fixed VHD, footer included. */
+  readonly format: "raw" | "vhd";
+  /** The *virtual* size must be a whole number of these. */
+  readonly sizeMultiple: number;
+  readonly maxBytes: number;
+}
+
+export interface Capabilities {
+  /** Images live in regions of their own and are copied (AWS); false: one resource with a region list, or global. */
+  readonly regionalCopies: boolean;
+  /** States `setState` can reach. */
+  readonly states: readonly LifecycleState[];
+  /** Zero blocks need not be sent: the cloud defines what was never written as zero. */
+  readonly sparse: boolean;
+  /** Blocks can be read back before the image is offered. */
+  readonly readBack: boolean;
+}
+
+/** One thing `check` found. `error` stops the release of what it concerns, `warning` is shown. */
+export interface Finding {
+  readonly severity: "error" | "warning" | "info";
+  readonly region?: Region;
+  /** The permission, quota or setting: `ec2:RegisterImage`, `public AMIs per region`. */
+  readonly subject: string;
+  readonly message: string;
+  readonly next?: string;
+  readonly code?: ErrorCode;
+}
+
+export interface Found {
+  readonly staged?: StagedDisk;
+  readonly image?: CloudImage;
+  /** A resource with our name and another key: never overwritten, never worked around with another name. */
+  readonly foreign?: { readonly id: string; readonly reason: string };
+}
+
+export interface CloudResource {
+  readonly kind: "image" | "staged-disk";
+  /** Undefined when it carries our owner tag and no readable key: shown, never removed by itself. */
+  readonly key?: ImageKey;
+  readonly region: Region;
+  readonly id: string;
+  readonly name: string;
+  /** False for a staged disk that was never completed. */
+  readonly complete: boolean;
+  readonly createdAt?: string;
+  readonly tags: Readonly<Record<string, string>>;
+}
+
+export interface ReadBlock {
+  readonly index: number;
+  readonly sha256: Uint8Array;
+}
+
+export type RegionOutcome =
+  | { readonly region: Region; readonly image: CloudImage }
+  | { readonly region: Region; readonly error: ErrorLike };
+
+export interface UploadContext extends CallContext {
+  /** Called as blocks are acknowledged. Bytes as the disk has them; `sent` leaves out zeros and what was there before. */
+  readonly onProgress?: (progress: UploadProgress) => void;
+}
+
+export interface UploadProgress {
+  /** Virtual bytes accounted for, zeros and earlier attempts included; ≤ total. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  /** Bytes that went over the wire in this attempt. */
+  readonly sentBytes: number;
+}

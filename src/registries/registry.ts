@@ -1,0 +1,104 @@
+/**
+ * What Slipway does with an OCI container registry. It holds a graph (index → manifests → blobs), not a disk, so it
+ * has an interface of its own beside `Cloud`. "registry" always means a container registry here.
+ *
+ * Promises, tested once for all in `testing/contract.ts`: convergent (every call may be repeated), nothing is tagged
+ * before everything below it is there, blobs the registry already has are not sent, digests are always checked.
+ */
+import type { BlobRef, ContainerImage, Digest, Platform } from "../images/container.ts";
+import type { CallContext } from "../lib/call.ts";
+import type { ErrorCode } from "../lib/errors.ts";
+
+export interface Registry {
+  /** Host and optional path prefix: `quay.io/fedora`. */
+  readonly url: string;
+
+  /** Credentials work and the repositories may be pushed to. Creates nothing. */
+  check(repositories: readonly string[], call: CallContext): Promise<RegistryFinding[]>;
+  /** What a tag or digest points at; undefined if nothing. */
+  find(repository: string, reference: string, call: CallContext): Promise<FoundManifest | undefined>;
+  /** Blobs, then the manifest by digest. No tag. Sends only what is missing. */
+  push(repository: string, image: ContainerImage, call: PushContext): Promise<PushedManifest>;
+  /**
+   * Writes one index with the given manifests under the tags, in the tags' order (full version first, floating last).
+   * With `keepOthers`, architectures that the first tag's present index has and `entries` lacks are kept: an
+   * incomplete compose never takes an architecture away from users. Same content: same digest, nothing written.
+   */
+  joinIndex(
+    repository: string,
+    entries: readonly IndexEntry[],
+    tags: readonly string[],
+    options: JoinOptions,
+    call: CallContext,
+  ): Promise<JoinedIndex>;
+  /** Registry-side copy (cross-repository mount where possible) of a manifest or a whole index from another registry. */
+  copy(
+    from: Registry,
+    source: { repository: string; reference: string },
+    repository: string,
+    tags: readonly string[],
+    call: PushContext,
+  ): Promise<Digest>;
+  /** Points a tag at a manifest that is already there. */
+  tag(repository: string, digest: Digest, tag: string, call: CallContext): Promise<void>;
+  tags(repository: string, call: CallContext): Promise<string[]>;
+  /** Removes a manifest by digest; gone already is a success. */
+  remove(repository: string, digest: Digest, call: CallContext): Promise<void>;
+  /** Exact bytes of a manifest or blob, for copying and for verification. */
+  manifest(
+    repository: string,
+    reference: string,
+    call: CallContext,
+  ): Promise<{ bytes: Uint8Array; mediaType: string; digest: Digest } | undefined>;
+  blob(repository: string, blob: BlobRef, call: CallContext): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+export interface RegistryFinding {
+  readonly severity: "error" | "warning" | "info";
+  readonly subject: string;
+  readonly message: string;
+  readonly next?: string;
+  readonly code?: ErrorCode;
+}
+
+export interface FoundManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: number;
+  /** For an index: what it lists. */
+  readonly entries?: readonly IndexEntry[];
+}
+
+export interface PushedManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: number;
+  readonly platform: Platform;
+  /** Bytes that went over the wire; 0 when everything was there. */
+  readonly sentBytes: number;
+}
+
+export interface IndexEntry {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: number;
+  readonly platform: Platform;
+}
+
+export interface JoinOptions {
+  readonly keepOthers: boolean;
+  /** Annotations of the index; same content gives the same digest, so no timestamps here. */
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+export interface JoinedIndex {
+  readonly digest: Digest;
+  readonly tags: readonly string[];
+  /** False if every tag already pointed at this digest. */
+  readonly changed: boolean;
+}
+
+export interface PushContext extends CallContext {
+  readonly onProgress?: (progress: { doneBytes: number; totalBytes: number; sentBytes: number }) => void;
+}
