@@ -1,0 +1,128 @@
+/**
+ * The messages that announce a published image, as readers of `fedora_image_uploader.published.v1.*` know them
+ * (websites' get-amis, test consumers, mirrors of AMI lists). Topic, header, body and summary are an API: fields are
+ * added only when every listed reader tolerates them. Pure.
+ */
+import type { Json } from "../model.ts";
+import { messageId, type OutgoingMessage } from "./outbox.ts";
+
+/** Facts common to the messages of one image. `release` is an integer even for Rawhide. */
+interface Published {
+  readonly composeId: string;
+  /** rc, nightly, rawhide, eln, branched: a word of the topic. */
+  readonly kind: string;
+  readonly release: number;
+  readonly subvariant: string;
+  /** x86_64, aarch64: the compose's word, not the cloud's. */
+  readonly architecture: string;
+  /** Distinguishes a second message for the same image, sent when late regions are there. */
+  readonly edition: string;
+}
+
+const APP = "fedora-image-uploader";
+const BASE = "fedora_image_uploader.published.v1";
+
+export function awsPublished(
+  image: Published & { imageName: string; regions: Readonly<Record<string, string>>; sentAt: Date },
+): OutgoingMessage {
+  const body = {
+    architecture: image.architecture,
+    compose_id: image.composeId,
+    image_name: image.imageName,
+    regions: { ...image.regions },
+    release: image.release,
+    subvariant: image.subvariant,
+  };
+  const count = Object.keys(image.regions).length;
+  return message(image, "aws", body, image.imageName, {
+    summary: `${APP} published AWS images from compose ${image.composeId} as ${image.imageName} in ${count} regions`,
+  });
+}
+
+export function azurePublished(
+  image: Published & {
+    definition: string;
+    version: string;
+    resourceId: string;
+    regions: readonly string[];
+    sentAt: Date;
+  },
+): OutgoingMessage {
+  const body = {
+    architecture: image.architecture,
+    compose_id: image.composeId,
+    image_definition_name: image.definition,
+    image_version_name: image.version,
+    image_resource_id: image.resourceId,
+    regions: [...image.regions],
+    release: image.release,
+    subvariant: image.subvariant,
+  };
+  return message(image, "azure", body, `${image.definition}/${image.version}`, {
+    summary: `${APP} published Azure image from compose ${image.composeId} as version ${image.version} to ${image.definition}`,
+  });
+}
+
+export function containerPublished(image: {
+  composeId: string;
+  kind: string;
+  release: number;
+  architectures: readonly string[];
+  registries: readonly string[];
+  repository: string;
+  tags: readonly string[];
+  edition: string;
+  sentAt: Date;
+}): OutgoingMessage {
+  const containers = image.registries.flatMap((registry) =>
+    image.tags.map((tag) => `${registry}/${image.repository}:${tag}`),
+  );
+  return {
+    id: messageId("container", image.composeId, image.repository, image.edition),
+    topic: `${BASE}.container.${image.kind}.${topicWord(image.repository)}`,
+    headers: {
+      ...headers("container", image.sentAt),
+      ...Object.fromEntries(containers.map((name) => [`fedora_messaging_container_${name}`, true])),
+    },
+    body: {
+      architectures: [...image.architectures],
+      compose_id: image.composeId,
+      registries: [...image.registries],
+      release: image.release,
+      repository: image.repository,
+      tags: [...image.tags],
+    },
+    summary: `${APP} published container manifest from compose ${image.composeId} to ${image.registries.join(", ")}.`,
+  };
+}
+
+function message(
+  image: Published & { sentAt: Date },
+  cloud: "aws" | "azure" | "gcp",
+  body: Record<string, Json>,
+  subject: string,
+  { summary }: { summary: string },
+): OutgoingMessage {
+  return {
+    id: messageId(cloud, image.composeId, image.subvariant, image.architecture, subject, image.edition),
+    topic: [BASE, cloud, image.kind, topicWord(image.subvariant), image.architecture].join("."),
+    headers: headers(cloud, image.sentAt),
+    body,
+    summary,
+  };
+}
+
+function headers(cloud: string, sentAt: Date): Record<string, Json> {
+  return {
+    fedora_messaging_schema: `${BASE}.${cloud}`,
+    fedora_messaging_severity: 20,
+    priority: 0,
+    // The original writes seconds and a numeric offset.
+    "sent-at": `${sentAt.toISOString().slice(0, 19)}+00:00`,
+  };
+}
+
+/** A dot would make two words of it, and `*` or `#` a pattern. */
+function topicWord(text: string): string {
+  return text.replace(/[.*#\s]/g, "-");
+}

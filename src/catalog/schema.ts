@@ -1,0 +1,165 @@
+import type { ColumnType, Generated, JSONColumnType } from "kysely";
+import type { ErrorLike, Json } from "../model.ts";
+
+/**
+ * The catalog's tables. Ids are derived from what a row is about, never generated, so a step that is repeated after a
+ * crash writes the row it wrote before.
+ */
+export const CATALOG_MIGRATIONS = [
+  {
+    name: "catalog-0001-versions",
+    up: `
+      create schema if not exists slipway;
+
+      -- One release of a definition across all targets: the catalog's main noun.
+      create table slipway.image_versions (
+        id text primary key,
+        system text not null,
+        compose_id text not null,
+        kind text not null,
+        label text,
+        artifact_path text,
+        artifact_sha256 text,
+        subvariant text not null,
+        arch text not null,
+        release_number integer not null,
+        run_id text not null,
+        created_at timestamptz not null default now()
+      );
+      create index image_versions_compose on slipway.image_versions (compose_id, system);
+
+      -- What a VM boots, in one target and region. Replicas are rows like the first one.
+      create table slipway.cloud_images (
+        id text primary key,
+        version_id text not null references slipway.image_versions (id),
+        target text not null,
+        cloud text not null,
+        region text not null,
+        cloud_id text,
+        name text not null,
+        key text not null,
+        disk_id text,
+        state text not null check (state in ('missing', 'candidate', 'active', 'deprecated', 'obsolete', 'removed')),
+        error jsonb,
+        definition text,
+        version text,
+        created_at timestamptz not null default now(),
+        changed_at timestamptz not null default now(),
+        offered_at timestamptz,
+        unique (version_id, target, region)
+      );
+      create index cloud_images_name on slipway.cloud_images (name);
+      create index cloud_images_cloud_id on slipway.cloud_images (cloud_id);
+
+      -- A multi-architecture index in one registry repository.
+      create table slipway.container_images (
+        id text primary key,
+        system text not null,
+        compose_id text not null,
+        kind text not null,
+        target text not null,
+        registry text not null,
+        repository text not null,
+        digest text not null,
+        tags jsonb not null,
+        architectures jsonb not null,
+        release_number integer not null,
+        run_id text not null,
+        created_at timestamptz not null default now(),
+        changed_at timestamptz not null default now()
+      );
+      create index container_images_compose on slipway.container_images (compose_id, system);
+
+      -- What survives of an upload when the process does not: see images/journal.ts.
+      create table slipway.transfers (
+        id text primary key,
+        staged jsonb,
+        generation integer not null default 0,
+        changed_at timestamptz not null default now()
+      );
+      -- Appended at every flush; payload is a run of (u32 block or unit number, 32 bytes SHA-256), big endian.
+      create table slipway.transfer_acks (
+        transfer_id text not null references slipway.transfers (id) on delete cascade,
+        generation integer not null,
+        sequence bigint generated always as identity,
+        what text not null check (what in ('block', 'unit')),
+        payload bytea not null,
+        primary key (transfer_id, generation, sequence)
+      );
+    `,
+  },
+] as const;
+
+export interface CatalogTables {
+  "slipway.image_versions": ImageVersionTable;
+  "slipway.cloud_images": CloudImageTable;
+  "slipway.container_images": ContainerImageTable;
+  "slipway.transfers": TransferTable;
+  "slipway.transfer_acks": TransferAckTable;
+}
+
+export interface ImageVersionTable {
+  id: string;
+  system: string;
+  compose_id: string;
+  kind: string;
+  label: string | null;
+  artifact_path: string | null;
+  artifact_sha256: string | null;
+  subvariant: string;
+  arch: string;
+  release_number: number;
+  run_id: string;
+  created_at: Generated<Date>;
+}
+
+export interface CloudImageTable {
+  id: string;
+  version_id: string;
+  target: string;
+  cloud: string;
+  region: string;
+  cloud_id: string | null;
+  name: string;
+  key: string;
+  disk_id: string | null;
+  state: "missing" | "candidate" | "active" | "deprecated" | "obsolete" | "removed";
+  error: ColumnType<ErrorLike | null, string | null, string | null>;
+  definition: string | null;
+  version: string | null;
+  created_at: Generated<Date>;
+  changed_at: Generated<Date>;
+  offered_at: Date | null;
+}
+
+export interface ContainerImageTable {
+  id: string;
+  system: string;
+  compose_id: string;
+  kind: string;
+  target: string;
+  registry: string;
+  repository: string;
+  digest: string;
+  tags: JSONColumnType<string[]>;
+  architectures: JSONColumnType<string[]>;
+  release_number: number;
+  run_id: string;
+  created_at: Generated<Date>;
+  changed_at: Generated<Date>;
+}
+
+export interface TransferTable {
+  id: string;
+  staged: ColumnType<Json | null, string | null, string | null>;
+  generation: Generated<number>;
+  changed_at: Generated<Date>;
+}
+
+export interface TransferAckTable {
+  transfer_id: string;
+  generation: number;
+  sequence: Generated<string>;
+  what: "block" | "unit";
+  payload: Buffer;
+}
