@@ -1,0 +1,33 @@
+import https from "node:https";
+import { expect, test } from "vitest";
+import { createAuthority, serve } from "./tls.ts";
+
+test("a client that trusts the authority is served, one that does not refuses", async () => {
+  const authority = await createAuthority(["*.blob.example"]);
+  const served = await serve((_request, response) => response.end("here"), { tls: authority });
+  try {
+    expect(await get(served.url, { ca: authority.ca })).toBe("here");
+    expect(await get(served.url.replace("127.0.0.1", "localhost"), { ca: authority.ca })).toBe("here");
+    expect(await get(served.url, { ca: authority.ca, servername: "images.blob.example" })).toBe("here");
+    await expect(get(served.url, {})).rejects.toThrow(/certificate/);
+    const other = await createAuthority();
+    await expect(get(served.url, { ca: other.ca })).rejects.toThrow(/certificate|signature/);
+  } finally {
+    await served.close();
+    await served.close();
+  }
+});
+
+function get(url: string, options: https.RequestOptions): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const request = https.get(url, { agent: false, ...options }, (response) => {
+      let text = "";
+      response.setEncoding("utf8");
+      response.on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.on("end", () => resolve(text));
+    });
+    request.on("error", reject);
+  });
+}
