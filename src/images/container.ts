@@ -12,6 +12,8 @@ export interface ContainerImage {
   readonly platform: Platform;
   /** Config first, then layers in order, each once. */
   readonly blobs: readonly BlobRef[];
+  /** `sequential`: a blob is reached by decoding what lies before it, so read one at a time, in the order of `blobs`. */
+  readonly access?: "random" | "sequential";
   /** Streams a blob; may be called again. The stream fails with `corrupt` if bytes do not match the digest. */
   open(blob: BlobRef, call: CallContext): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
