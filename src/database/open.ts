@@ -1,13 +1,15 @@
-import type { Kysely } from "kysely";
-import type pg from "pg";
+import { Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
 import type { Log } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
-import type { Listener } from "./listen.ts";
-import type { Migration } from "./migrate.ts";
+import { startEmbedded } from "./embedded.ts";
+import { databaseError } from "./errors.ts";
+import { type Listener, listen } from "./listen.ts";
+import { type Migration, migrate } from "./migrate.ts";
 
 export interface OpenDatabaseOptions {
   /** postgres:// of a server; the embedded one when absent. */
-  readonly url?: string;
+  readonly url?: string | undefined;
   /** Absolute. The embedded server lives in `postgres/` below it. */
   readonly dataDir: string;
   readonly log: Log;
@@ -17,18 +19,112 @@ export interface Database {
   /** Holds a password when a server was configured with one: never log it. */
   readonly url: string;
   readonly pool: pg.Pool;
-  /** Typed queries on the pool; `Tables` is the caller's view of its own tables. */
+  /** Typed queries on the pool; `Tables` is the caller's view of its own tables. Not to be destroyed. */
   kysely<Tables>(): Kysely<Tables>;
-  /** Applies what a room's list has and the database has not yet, in order; safe from several processes at once. */
+  /**
+   * Applies what a room's list has and the database has not yet, in order; safe from several processes at once.
+   * @throws SlipwayError `conflict` when a newer Slipway migrated it
+   */
   migrate(room: string, migrations: readonly Migration[]): Promise<void>;
   /** Calls back for every NOTIFY on the channel; reconnects by itself, and then calls back with "" once. */
   listen(channel: string, onNotify: (payload: string) => void): Promise<Listener>;
   /** A pool of its own with the same target, for a library that wants to own one. The caller ends it. */
   newPool(max: number): pg.Pool;
-  /** Ends the pool; stops the embedded server when no other process uses it. */
+  /** Ends the pool; stops the embedded server when no other process uses it. Repeatable. */
   close(): Promise<void>;
 }
 
+const DATABASE = "slipway";
+const POOL_CONNECTIONS = 10;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/**
+ * Opens the configured server, or starts or adopts the embedded one.
+ * @throws SlipwayError `invalid` (not a postgres:// URL), `unauthenticated`, `not-found` (no such database),
+ *   `unavailable`, `disk-full`, and what `startEmbedded` names
+ */
 export async function openDatabase(options: OpenDatabaseOptions): Promise<Database> {
-  throw new SlipwayError("unsupported", "the database cannot be opened yet", { subject: options.dataDir });
+  if (options.url !== undefined) return connect(checkedUrl(options.url), options.log, async () => {});
+  const server = await startEmbedded(options);
+  try {
+    await createDatabase(server.urlOf("postgres"), DATABASE);
+    return await connect(server.urlOf(DATABASE), options.log, server.release);
+  } catch (error) {
+    await server.release();
+    throw error;
+  }
+}
+
+/** Connects to a server that runs. `release` is called once, after the last connection was ended. */
+export async function connect(url: string, log: Log, release: () => Promise<void>): Promise<Database> {
+  const config: pg.ClientConfig = { connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS };
+  function newPool(max: number): pg.Pool {
+    const pool = new pg.Pool({ ...config, max });
+    // Idle connections break when the server restarts. Without a listener that would end the process.
+    pool.on("error", (error) => log.warn("lost a connection to the database", { error: error.message }));
+    return pool;
+  }
+  const pool = newPool(POOL_CONNECTIONS);
+  try {
+    await pool.query("SELECT 1");
+  } catch (error) {
+    await pool.end();
+    throw databaseError(error, shown(url));
+  }
+  const kysely = new Kysely<never>({ dialect: new PostgresDialect({ pool }) });
+  let closing: Promise<void> | undefined;
+  return {
+    url,
+    pool,
+    kysely: <Tables>() => kysely as unknown as Kysely<Tables>,
+    migrate: async (room, migrations) => {
+      await migrate(pool, room, migrations).catch((error) => {
+        throw databaseError(error, `tables of ${room}`);
+      });
+    },
+    listen: (channel, onNotify) => listen(config, channel, onNotify, log),
+    newPool,
+    close() {
+      closing ??= pool.end().then(release);
+      return closing;
+    },
+  };
+}
+
+function checkedUrl(text: string): string {
+  let url: URL | undefined;
+  try {
+    url = new URL(text);
+  } catch {
+    // Said below: the text may hold a password and is not repeated.
+  }
+  if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || url.pathname.length < 2) {
+    throw new SlipwayError("invalid", "this is not the URL of a PostgreSQL database", {
+      subject: "database.url",
+      next: "write it as postgresql://user@host:5432/database",
+    });
+  }
+  return text;
+}
+
+/** The URL without its password, for messages. */
+function shown(text: string): string {
+  const url = new URL(text);
+  return `${url.username ? `${url.username}@` : ""}${url.searchParams.get("host") ?? url.host}${url.pathname}`;
+}
+
+async function createDatabase(adminUrl: string, name: string): Promise<void> {
+  const client = new pg.Client({ connectionString: adminUrl, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    const { rowCount } = await client.query("SELECT 1 FROM pg_database WHERE datname = $1", [name]);
+    if (rowCount === 0) await client.query(`CREATE DATABASE ${pg.escapeIdentifier(name)}`);
+  } catch (error) {
+    // 42P04, 23505: another process was faster.
+    const { code } = error as { code?: string };
+    if (code !== "42P04" && code !== "23505") throw databaseError(error, name);
+  } finally {
+    await client.end().catch(() => {});
+  }
 }
