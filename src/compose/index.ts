@@ -8,10 +8,10 @@
 export { channelOf, kindOf, prereleaseOf } from "./channel.ts";
 export { type ComposeId, type ComposeType, isDate, parseComposeId } from "./compose-id.ts";
 export { compareLabels, type Label, parseLabel } from "./label.ts";
-export { offlinePlan, planOf } from "./plan.ts";
+export { offlinePlan, offlineRegions, planOf, type RegionPlan } from "./plan.ts";
 export { type ComposeFiles, METADATA_LIMITS, readCompose } from "./productmd.ts";
 export { endOfLifeOf, releaseNumberOf } from "./releases.ts";
 export { selectImages } from "./select.ts";
 export { systemTakes } from "./system.ts";
-export { checkTemplate, nearest, PLACEHOLDERS } from "./template.ts";
+export { checkTemplate, nearest, PER_FILE, PLACEHOLDERS } from "./template.ts";
 export type * from "./types.ts";

@@ -88,3 +88,11 @@ export function reportOf(error: unknown): ErrorReport {
   }
   return report;
 }
+
+/** The way back: an error that was stored as data, thrown again with everything it said. */
+export function errorFrom(report: ErrorReport | { readonly code: string; readonly message: string }): SlipwayError {
+  const { code, message, ...details } = report as ErrorReport;
+  const known = ERROR_CODES.includes(code) ? code : "unknown";
+  const { subject, tried, next, ...place } = details;
+  return Object.assign(new SlipwayError(known, message, { subject, tried, next }), place);
+}

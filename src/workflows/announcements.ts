@@ -1,0 +1,64 @@
+/** From what was prepared to the message that readers know. Pure. */
+import type { OutgoingMessage } from "../bus/outbox.ts";
+import { awsPublished, azurePublished, containerPublished } from "../bus/published.ts";
+import type { PlannedImage } from "../compose/index.ts";
+import type { Prepared, ReleaseFacts } from "./groups.ts";
+
+/**
+ * The message for one image in one target: one per cloud and architecture, with its whole region map.
+ *
+ * Its id is derived from the map too: the same map is the same message however often it is written, and a map that has
+ * grown because late regions healed is a second message. Clouds that no reader listens for give none.
+ */
+export function announcement(
+  facts: ReleaseFacts,
+  item: PlannedImage,
+  prepared: Prepared,
+  sentAt: Date,
+): OutgoingMessage[] {
+  const regions = Object.fromEntries(prepared.images.map((image) => [image.region, image.id]));
+  const common = {
+    composeId: facts.composeId,
+    kind: facts.kind,
+    release: facts.releaseNumber,
+    subvariant: item.artifact.subvariant,
+    architecture: item.arch,
+    edition: JSON.stringify([prepared.target, regions]),
+    sentAt,
+  };
+  switch (item.cloud) {
+    case "aws":
+      return [awsPublished({ ...common, imageName: item.name, regions })];
+    case "azure": {
+      const { definition, version } = item;
+      if (definition === undefined || version === undefined) return [];
+      const resourceId = prepared.images[0]?.id ?? "";
+      return [azurePublished({ ...common, definition, version, resourceId, regions: Object.keys(regions) })];
+    }
+    default:
+      return [];
+  }
+}
+
+export function containerAnnouncement(
+  facts: ReleaseFacts,
+  container: {
+    repository: string;
+    architectures: readonly string[];
+    registries: readonly { address: string; digest: string }[];
+    tags: readonly string[];
+  },
+  sentAt: Date,
+): OutgoingMessage {
+  return containerPublished({
+    composeId: facts.composeId,
+    kind: facts.kind,
+    release: facts.releaseNumber,
+    architectures: container.architectures,
+    registries: container.registries.map((registry) => registry.address),
+    repository: container.repository,
+    tags: container.tags,
+    edition: JSON.stringify([container.registries, container.tags]),
+    sentAt,
+  });
+}

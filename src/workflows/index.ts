@@ -1,0 +1,14 @@
+/**
+ * The stories: what happens to a compose, told in steps that survive any crash. Each story is one file and reads as
+ * prose; each step is one file under steps/, named by its verb. Knows everything a release needs and no vendor's API.
+ * Start reading at release-compose.ts, then release-disk.ts.
+ */
+
+export { composeLocation } from "./compose-files.ts";
+export type * from "./groups.ts";
+export { livePlan } from "./live-plan.ts";
+export { QUEUES, type ReleaseInput, releaseCompose } from "./release-compose.ts";
+export { releaseContainer } from "./release-container.ts";
+export { releaseDisk } from "./release-disk.ts";
+export type { Services, Tables, TargetFacts, Targets } from "./services.ts";
+export { inspectCompose, startRelease } from "./start-release.ts";

@@ -1,0 +1,74 @@
+/** The plan as the clouds are now: what exists, what would go on, what would be made. Reads only; no image is touched. */
+import {
+  offlineRegions,
+  type Plan,
+  type PlannedImage,
+  planOf,
+  type RegionPlan,
+  type RegionVerb,
+  type Selection,
+} from "../compose/index.ts";
+import type { CallContext } from "../lib/call.ts";
+import { reportOf } from "../lib/errors.ts";
+import type { Services } from "./services.ts";
+import { imageSpec } from "./specs.ts";
+
+/** Asks every target about every image. A cloud that does not answer becomes a reason, not an exception. */
+export async function livePlan(selection: Selection, services: Services, call: CallContext): Promise<Plan> {
+  const answers = new Map<PlannedImage, RegionPlan>();
+  await Promise.all(
+    selection.items.map(async (item) => {
+      try {
+        answers.set(item, await (item.cloud === "registry" ? askRegistry : askCloud)(item, services, call));
+      } catch (error) {
+        call.signal.throwIfAborted();
+        const { code, message, next } = reportOf(error);
+        const offline = offlineRegions(item);
+        answers.set(item, {
+          ...offline,
+          reason: `not asked [${code}]: ${message}${next === undefined ? "" : ` ${next}`}`,
+        });
+      }
+    }),
+  );
+  return planOf(selection, (item) => answers.get(item)!);
+}
+
+async function askCloud(item: PlannedImage, services: Services, call: CallContext): Promise<RegionPlan> {
+  const cloud = await services.targets.cloud(item.target, call);
+  const spec = imageSpec(item);
+  const verbs = new Map<string, RegionVerb>(Object.entries(offlineRegions(item).regions));
+  const reasons: string[] = [];
+  const asked = cloud.can.regionalCopies ? spec.regions : [spec.homeRegion];
+  await Promise.all(
+    asked.map(async (region) => {
+      try {
+        const found = await cloud.find(spec, region, call);
+        if (found.image !== undefined) {
+          const regions = cloud.can.regionalCopies ? [region] : spec.regions;
+          for (const one of regions) verbs.set(one, "exists");
+        } else if (found.foreign !== undefined)
+          reasons.push(`${region}: ${found.foreign.reason} (${found.foreign.id})`);
+        else if (found.staged !== undefined) verbs.set(region, "resume");
+      } catch (error) {
+        call.signal.throwIfAborted();
+        const { code, message } = reportOf(error);
+        reasons.push(`${region}: not asked [${code}] ${message}`);
+      }
+    }),
+  );
+  return { regions: Object.fromEntries(verbs), ...(reasons.length === 0 ? {} : { reason: reasons.sort().join("; ") }) };
+}
+
+async function askRegistry(item: PlannedImage, services: Services, call: CallContext): Promise<RegionPlan> {
+  const offline = offlineRegions(item);
+  if (item.repository === undefined || item.versionTag === undefined) return offline;
+  const registry = await services.targets.registry(item.target, call);
+  const found = await registry.find(item.repository, item.versionTag, call);
+  const architectures = found?.entries?.map((entry) => entry.platform.architecture) ?? [];
+  if (!architectures.includes(GO_ARCHITECTURE[item.arch] ?? item.arch)) return offline;
+  return { regions: Object.fromEntries(Object.keys(offline.regions).map((region) => [region, "exists" as const])) };
+}
+
+/** @see https://go.dev/doc/install/source#environment */
+const GO_ARCHITECTURE: Readonly<Record<string, string>> = { x86_64: "amd64", aarch64: "arm64" };

@@ -1,0 +1,111 @@
+/**
+ * One container repository and all its architectures: push each by digest, join them in an index under the version's
+ * own tag, then move the floating tags, then record and announce.
+ */
+import { defineWorkflow, type Flow } from "../durable/index.ts";
+import { errorFrom, reportOf } from "../lib/errors.ts";
+import type { ErrorLike } from "../model.ts";
+import type { IndexEntry } from "../registries/registry.ts";
+import type { ContainerGroup, GroupOutcome, TargetOutcome } from "./groups.ts";
+import type { Services } from "./services.ts";
+import { joinIndexStep } from "./steps/join-index.ts";
+import { type Pushed, pushContainerStep } from "./steps/push-container.ts";
+import { recordContainerStep } from "./steps/record-container.ts";
+import { surveyContainerStep } from "./steps/survey-container.ts";
+
+export const releaseContainer = defineWorkflow({
+  name: "release-container",
+  async run(flow: Flow<Services>, group: ContainerGroup): Promise<GroupOutcome> {
+    const { items, facts } = group;
+    const first = items[0]!;
+    const repository = first.repository ?? first.name;
+    const targets = [...new Set(items.map((item) => item.target))];
+    const arches = [...new Set(items.map((item) => item.arch))];
+    const versionTags = first.versionTag === undefined ? [] : [first.versionTag];
+    const floating = group.releaseAs === "active" ? (first.tags ?? []) : [];
+    const tags = [...versionTags, ...floating];
+
+    const { there } = await flow.step(
+      surveyContainerStep,
+      { composeId: facts.composeId, system: facts.system, repository, targets, arches, tags },
+      { key: "survey" },
+    );
+    const missing = targets.filter((target) => !there.some((known) => known.target === target));
+    const pushes = await push(flow, group, repository, arches, missing);
+
+    const results = await flow.settle(
+      missing.map((target) => async () => {
+        const entries = entriesFor(pushes, target);
+        // The version's own tag is new: nobody's architecture can be lost. Floating tags keep what this compose lacks
+        // only where it is incomplete, which the selection says by what it lists.
+        const joined = await flow.step(
+          joinIndexStep,
+          { target, repository, entries, tags, keepOthers: false },
+          { key: `index ${target}` },
+        );
+        return { target, digest: joined.digest };
+      }),
+    );
+    const written = [...there];
+    const failed = new Map<string, ErrorLike>();
+    results.forEach((result, position) => {
+      if (result.ok) written.push(result.value);
+      else failed.set(missing[position]!, reportOf(result.error));
+    });
+    if (written.length > there.length || (there.length > 0 && missing.length === 0)) {
+      written.sort((a, b) => targets.indexOf(a.target) - targets.indexOf(b.target));
+      await flow.step(
+        recordContainerStep,
+        { facts, repository, architectures: arches, tags, written },
+        { key: "record" },
+      );
+    }
+    return {
+      id: group.id,
+      targets: targets.map((target): TargetOutcome => {
+        const error = failed.get(target);
+        return {
+          target,
+          cloud: "registry",
+          arch: arches.join(" "),
+          name: tags.length > 0 ? `${repository}:${tags[0]}` : repository,
+          state: error === undefined ? group.releaseAs : "failed",
+          regions: error === undefined ? { [repository]: written.find((one) => one.target === target)!.digest } : {},
+          missing: [],
+          sentBytes: sentTo(pushes, target),
+          ...(error === undefined ? {} : { error }),
+        };
+      }),
+    };
+  },
+});
+
+async function push(
+  flow: Flow<Services>,
+  group: ContainerGroup,
+  repository: string,
+  arches: readonly string[],
+  targets: readonly string[],
+): Promise<Pushed[]> {
+  if (targets.length === 0) return [];
+  const outcomes = await flow.settle(
+    arches.map((arch) => () => {
+      const { artifact } = group.items.find((item) => item.arch === arch)!;
+      return flow.step(pushContainerStep, { artifact, repository, targets }, { key: `push ${arch}` });
+    }),
+  );
+  return outcomes.flatMap((outcome): Pushed[] =>
+    outcome.ok ? outcome.value : targets.map((target) => ({ target, error: reportOf(outcome.error) })),
+  );
+}
+
+/** @throws the first failure of that target: an index that lacks an architecture of the compose is not written. */
+function entriesFor(pushes: readonly Pushed[], target: string): IndexEntry[] {
+  const ours = pushes.filter((pushed) => pushed.target === target);
+  for (const pushed of ours) if ("error" in pushed) throw errorFrom(pushed.error);
+  return ours.flatMap((pushed) => ("entry" in pushed ? [pushed.entry] : []));
+}
+
+function sentTo(pushes: readonly Pushed[], target: string): number {
+  return pushes.reduce((sum, one) => sum + (one.target === target && "sentBytes" in one ? one.sentBytes : 0), 0);
+}

@@ -1,0 +1,181 @@
+/**
+ * One image version: one artifact and all its targets. Prepare each, wait at the barrier, offer together.
+ *
+ *   per target: survey → upload → read back → register → replicate        (nothing is offered)
+ *   barrier:    all targets and regions, or a quorum
+ *   then:       offer in one batch, take back if part of it fails → record and announce → tidy
+ */
+import { defineWorkflow, type Flow } from "../durable/index.ts";
+import { reportOf, SlipwayError } from "../lib/errors.ts";
+import type { CloudImage, ErrorLike } from "../model.ts";
+import { meetsPolicy } from "./barrier.ts";
+import type { DiskGroup, GroupOutcome, Journey, Prepared, TargetOutcome } from "./groups.ts";
+import type { Services } from "./services.ts";
+import { imageSpec } from "./specs.ts";
+import { offerImagesStep, withdrawImagesStep } from "./steps/offer-images.ts";
+import { readBackStep } from "./steps/read-back.ts";
+import { recordReleaseStep } from "./steps/record-release.ts";
+import { registerImageStep } from "./steps/register-image.ts";
+import { replicateImageStep } from "./steps/replicate-image.ts";
+import { type Survey, surveyImagesStep } from "./steps/survey-images.ts";
+import { tidyStagedStep } from "./steps/tidy-staged.ts";
+import { type Uploaded, uploadDiskStep } from "./steps/upload-disk.ts";
+
+export const releaseDisk = defineWorkflow({
+  name: "release-disk",
+  async run(flow: Flow<Services>, group: DiskGroup): Promise<GroupOutcome> {
+    const journeys = group.items.map((item): Journey => ({ item, spec: imageSpec(item) }));
+    const surveys = await survey(flow, journeys);
+    const uploads = await upload(flow, journeys, surveys);
+    const outcomes = await flow.settle(
+      journeys.map((journey, position) => () => prepare(flow, group, journey, surveys[position]!, uploads)),
+    );
+    const prepared = outcomes.map((outcome, position): Prepared | ErrorLike => {
+      if (!outcome.ok) return reportOf(outcome.error);
+      return outcome.value ?? failureOf(surveys[position]!, uploads.get(journeys[position]!.item.target));
+    });
+    return offer(flow, group, journeys, prepared);
+  },
+});
+
+type Surveyed = Survey | ErrorLike;
+
+async function survey(flow: Flow<Services>, journeys: readonly Journey[]): Promise<Surveyed[]> {
+  const outcomes = await flow.settle(
+    journeys.map(
+      ({ item, spec }) =>
+        () =>
+          flow.step(surveyImagesStep, { target: item.target, spec }, { key: `survey ${item.target}` }),
+    ),
+  );
+  return outcomes.map((outcome) => (outcome.ok ? outcome.value : reportOf(outcome.error)));
+}
+
+/** Targets of one cloud share the decoder. An image that is registered needs no bytes: nothing is downloaded for it. */
+async function upload(
+  flow: Flow<Services>,
+  journeys: readonly Journey[],
+  surveys: readonly Surveyed[],
+): Promise<Map<string, Uploaded>> {
+  const needy = journeys.filter((_, position) => {
+    const surveyed = surveys[position]!;
+    return !isError(surveyed) && !surveyed.images.some((image) => image.region === journeys[position]!.spec.homeRegion);
+  });
+  const clouds = [...new Set(needy.map(({ item }) => item.cloud))].sort();
+  const outcomes = await flow.settle(
+    clouds.map((cloud) => () => {
+      const ours = needy.filter(({ item }) => item.cloud === cloud);
+      const uploads = ours.map(({ item, spec }) => ({ target: item.target, spec }));
+      return flow.step(uploadDiskStep, { artifact: ours[0]!.item.artifact, uploads }, { key: `upload ${cloud}` });
+    }),
+  );
+  const uploaded = new Map<string, Uploaded>();
+  outcomes.forEach((outcome, position) => {
+    for (const { item } of needy.filter((journey) => journey.item.cloud === clouds[position])) {
+      const result = outcome.ok
+        ? outcome.value.find((found) => found.target === item.target)
+        : { target: item.target, error: reportOf(outcome.error) };
+      if (result !== undefined) uploaded.set(item.target, result);
+    }
+  });
+  return uploaded;
+}
+
+/** Brings one target to "everything there, nothing offered". Undefined if survey or upload failed. */
+async function prepare(
+  flow: Flow<Services>,
+  { facts }: DiskGroup,
+  journey: Journey,
+  surveyed: Surveyed,
+  uploads: ReadonlyMap<string, Uploaded>,
+): Promise<Prepared | undefined> {
+  if (isError(surveyed)) return undefined;
+  const { target } = journey.item;
+  const uploaded = uploads.get(target);
+  if (uploaded !== undefined && "error" in uploaded) return undefined;
+  let home: CloudImage | undefined = surveyed.images.find((image) => image.region === journey.spec.homeRegion);
+  if (uploaded !== undefined) {
+    const { staged } = uploaded;
+    await flow.step(readBackStep, { target, staged }, { key: `read back ${target}` });
+    home = await flow.step(registerImageStep, { facts, journey, staged }, { key: `register ${target}` });
+  }
+  if (home === undefined) throw new SlipwayError("conflict", "the image went away while it was being released");
+  const complete = surveyed.images.length === journey.spec.regions.length && surveyed.silent.length === 0;
+  const replicated = complete
+    ? { images: surveyed.images, missing: [] }
+    : await flow.step(replicateImageStep, { facts, journey, image: home }, { key: `replicate ${target}` });
+  return {
+    target,
+    spec: journey.spec,
+    images: replicated.images,
+    missing: replicated.missing,
+    ...(uploaded === undefined ? {} : { staged: uploaded.staged }),
+    sentBytes: uploaded?.sentBytes ?? 0,
+  };
+}
+
+async function offer(
+  flow: Flow<Services>,
+  group: DiskGroup,
+  journeys: readonly Journey[],
+  prepared: readonly (Prepared | ErrorLike)[],
+): Promise<GroupOutcome> {
+  const ready = prepared.filter((outcome): outcome is Prepared => !isError(outcome));
+  const verdict = meetsPolicy(group.offerWhen, prepared);
+  let state: "active" | "candidate" = group.releaseAs;
+  let offerSeconds: number | undefined;
+  let refused: ErrorLike | undefined = verdict.met ? undefined : verdict.error;
+  if (refused !== undefined) state = "candidate";
+  if (state === "active") {
+    const offered = await flow.step(offerImagesStep, { prepared: ready }, { key: "offer" });
+    if (offered.failed.length > 0) {
+      const taken = ready.filter(({ target }) => !offered.failed.some((failure) => failure.target === target));
+      await flow.step(withdrawImagesStep, { prepared: taken }, { key: "withdraw" });
+      [state, refused] = ["candidate", offered.failed[0]!.error];
+    } else offerSeconds = (offered.to - offered.from) / 1000;
+  }
+  if (refused === undefined && ready.length > 0) {
+    const released = ready.map((done) => ({ item: itemOf(journeys, done.target), prepared: done }));
+    await flow.step(recordReleaseStep, { facts: group.facts, state, released }, { key: "record" });
+    for (const { target, spec, staged } of ready) {
+      if (staged === undefined) continue;
+      await flow.step(tidyStagedStep, { target, spec, staged }, { key: `tidy ${target}` });
+    }
+  }
+  const targets = journeys.map((journey, position) => outcomeOf(journey, prepared[position]!, state, refused));
+  return { id: group.id, targets, ...(offerSeconds === undefined ? {} : { offerSeconds }) };
+}
+
+function outcomeOf(
+  { item, spec }: Journey,
+  prepared: Prepared | ErrorLike,
+  state: "active" | "candidate",
+  refused: ErrorLike | undefined,
+): TargetOutcome {
+  const common = { target: item.target, cloud: item.cloud, arch: item.arch, name: spec.name };
+  if (isError(prepared)) {
+    return { ...common, state: "failed", regions: {}, missing: [], sentBytes: 0, error: prepared };
+  }
+  return {
+    ...common,
+    state: refused === undefined ? state : "failed",
+    regions: Object.fromEntries(prepared.images.map((image) => [image.region, image.id])),
+    missing: prepared.missing,
+    sentBytes: prepared.sentBytes,
+    ...(refused === undefined ? {} : { error: refused }),
+  };
+}
+
+function itemOf(journeys: readonly Journey[], target: string) {
+  return journeys.find((journey) => journey.item.target === target)!.item;
+}
+
+function failureOf(surveyed: Surveyed, uploaded: Uploaded | undefined): ErrorLike {
+  if (isError(surveyed)) return surveyed;
+  if (uploaded !== undefined && "error" in uploaded) return uploaded.error;
+  return { code: "unknown", message: "the target was not prepared" };
+}
+
+function isError(value: object): value is ErrorLike {
+  return "code" in value;
+}

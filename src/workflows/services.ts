@@ -1,0 +1,68 @@
+/**
+ * What the stories act through: everything that is not plain JSON and so cannot be stored with a run. Made once by
+ * main.ts, faked by tests.
+ */
+import type { Kysely } from "kysely";
+import type { OutboxTables } from "../bus/outbox.ts";
+import type { CatalogTables } from "../catalog/schema.ts";
+import type { Cloud } from "../clouds/cloud.ts";
+import type { PlanTarget, ReleaseState, System } from "../compose/index.ts";
+import type { StepContext } from "../durable/index.ts";
+import type { ByteSourceOptions } from "../images/byte-source.ts";
+import type { CallContext } from "../lib/call.ts";
+import type { Audience } from "../model.ts";
+import type { Registry } from "../registries/registry.ts";
+
+export type Tables = CatalogTables & OutboxTables;
+
+export interface Services {
+  readonly db: Kysely<Tables>;
+  readonly targets: Targets;
+  readonly systems: readonly System[];
+  readonly releases: ReleaseState;
+  /** How artifacts and metadata are fetched: allowed addresses, proxies, extra CAs, deadlines. */
+  readonly sources: ByteSourceOptions;
+  /** No disk is decoded beyond this: what a decompression bomb meets. Bytes. */
+  readonly maxDiskBytes: number;
+  readonly now: () => Date;
+}
+
+/** What a step of ours is given. */
+export type Ctx = StepContext<Services>;
+
+/** The configured places to publish to. Opening is lazy and happens once per target. */
+export interface Targets {
+  readonly list: readonly TargetFacts[];
+  /** @throws SlipwayError `not-found` for a target the configuration lacks. */
+  cloud(target: string, call: CallContext): Promise<Cloud>;
+  registry(target: string, call: CallContext): Promise<Registry>;
+}
+
+/** Targets in the form selection reads them, by name. */
+export function planTargets(targets: Targets): Record<string, PlanTarget> {
+  return Object.fromEntries(
+    targets.list.map((target) => [
+      target.name,
+      {
+        name: target.name,
+        cloud: target.cloud,
+        enabled: target.enabled,
+        home_region: target.homeRegion,
+        regions: target.regions,
+        copies: target.copies,
+      },
+    ]),
+  );
+}
+
+export interface TargetFacts {
+  readonly name: string;
+  readonly cloud: "aws" | "azure" | "gcp" | "local" | "registry";
+  readonly enabled: boolean;
+  readonly homeRegion: string;
+  readonly regions: readonly string[] | "all";
+  readonly copies: boolean;
+  readonly audience: Audience;
+  /** A registry's address as readers of messages know it. */
+  readonly address: string;
+}

@@ -1,0 +1,23 @@
+import type { PlannedImage } from "../compose/index.ts";
+import { diskKey, imageKey } from "../lib/image-key.ts";
+import type { ImageSpec } from "../model.ts";
+
+/** What a driver is told about a planned image. Pure; `diskBytes` is 0 until the disk has been opened. */
+export function imageSpec(item: PlannedImage, regions: readonly string[] = item.regions): ImageSpec {
+  const identity = { target: item.target, kind: "image", arch: item.arch, sha256: item.artifact.sha256 };
+  return {
+    key: imageKey({ ...identity, name: item.name }),
+    diskKey: diskKey({ target: item.target, sha256: item.artifact.sha256 }),
+    name: item.name,
+    description: item.description,
+    arch: item.arch,
+    diskBytes: 0,
+    homeRegion: item.homeRegion,
+    regions,
+    ...(item.definition === undefined ? {} : { definition: item.definition }),
+    ...(item.version === undefined ? {} : { version: item.version }),
+    ...(item.family === undefined ? {} : { family: item.family }),
+    endOfLife: item.endOfLife,
+    tags: item.facts,
+  };
+}

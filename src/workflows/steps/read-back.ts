@@ -1,0 +1,72 @@
+import { createHash } from "node:crypto";
+import { openTransferJournal } from "../../catalog/transfers.ts";
+import { defineStep } from "../../durable/index.ts";
+import { BLOCK_BYTES, blockCount } from "../../images/block-source.ts";
+import { SlipwayError } from "../../lib/errors.ts";
+import { hours } from "../../lib/units.ts";
+import type { StagedDisk } from "../../model.ts";
+import { cloudRetry } from "../policies.ts";
+import type { Ctx } from "../services.ts";
+
+/** Blocks that were sent are all read; of the zero blocks every 64th, which finds a cloud that does not zero. */
+const ZERO_SAMPLE = 64;
+
+/**
+ * Reads the staged disk back and compares it with what was sent, before an image is made of it.
+ *
+ * A cloud that cannot be read back is left alone (`can.readBack`), and so is a disk whose journal is gone: it was
+ * compared by the run that sent it.
+ * @throws SlipwayError `corrupt`, naming the first block that differs
+ */
+export const readBackStep = defineStep({
+  name: "read-back",
+  retry: cloudRetry,
+  timeoutMs: hours(3),
+  async run(ctx: Ctx, input: { target: string; staged: StagedDisk }): Promise<{ blocks: number; compared: boolean }> {
+    const { services } = ctx;
+    const { staged, target } = input;
+    const cloud = await services.targets.cloud(target, ctx);
+    await using journal = await openTransferJournal(services.db, `${target}/${staged.key}`);
+    if (!cloud.can.readBack || journal.ackedCount === 0) return { blocks: 0, compared: false };
+    const wanted: number[] = [];
+    const all = blockCount(staged.diskBytes);
+    for (let index = 0; index < all; index++) {
+      if (journal.digestOf(index) !== undefined || index % ZERO_SAMPLE === 0) wanted.push(index);
+    }
+    let blocks = 0;
+    for await (const block of cloud.readBack(staged, wanted, ctx)) {
+      const expected = journal.digestOf(block.index) ?? zeroDigest(block.index, staged.diskBytes);
+      if (Buffer.compare(expected, block.sha256) !== 0) {
+        throw new SlipwayError("corrupt", `block ${block.index} in the cloud is not the block that was sent`, {
+          subject: `${target} ${staged.id}`,
+          next: "Nothing was made of it. Retry the run; if it happens again the cloud or the way to it damages data.",
+        });
+      }
+      blocks++;
+      if (blocks % 64 === 0) ctx.progress({ doneBytes: blocks * BLOCK_BYTES, totalBytes: wanted.length * BLOCK_BYTES });
+    }
+    if (blocks !== wanted.length) {
+      throw new SlipwayError("corrupt", `${wanted.length - blocks} blocks could not be read back`, {
+        subject: `${target} ${staged.id}`,
+      });
+    }
+    ctx.log.info("read back", { target, blocks });
+    return { blocks, compared: true };
+  },
+});
+
+const zeroDigests = new Map<number, Uint8Array>();
+
+function zeroDigest(index: number, diskBytes: number): Uint8Array {
+  const size = Math.min(BLOCK_BYTES, diskBytes - index * BLOCK_BYTES);
+  let digest = zeroDigests.get(size);
+  if (digest === undefined) {
+    digest = sha256(new Uint8Array(size));
+    zeroDigests.set(size, digest);
+  }
+  return digest;
+}
+
+function sha256(data: Uint8Array): Uint8Array {
+  return createHash("sha256").update(data).digest();
+}
