@@ -58,6 +58,11 @@ export interface ReadOptions extends CallContext {
   readonly knownUnits?: ReadonlyMap<number, Uint8Array>;
   /** Called when all wanted blocks of a compressed unit have been yielded, with the SHA-256 of its compressed bytes. */
   readonly onUnit?: (unit: number, sha256: Uint8Array) => void;
+  /**
+   * Called for wanted blocks as soon as they are known to be all zero, so that a cloud that needs zeros written need not
+   * wait for the end. A hint: a source may say it for some blocks or for none.
+   */
+  readonly onZero?: (index: number) => void;
   /** Called now and then with how far reading is, in compressed bytes of the artifact. */
   readonly onProgress?: (progress: ReadProgress) => void;
 }
