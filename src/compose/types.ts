@@ -98,13 +98,15 @@ export interface ImageRule {
 
 /** First rule whose `when` holds gives the floating tags. */
 export interface TagRule {
-  readonly when?: {
-    readonly kind?: readonly Kind[] | undefined;
-    readonly channel?: readonly string[] | undefined;
-    /** True: the newest stable release only. */
-    readonly current?: boolean | undefined;
-    readonly prerelease?: boolean | undefined;
-  };
+  readonly when?:
+    | {
+        readonly kind?: readonly Kind[] | undefined;
+        readonly channel?: readonly string[] | undefined;
+        /** True: the newest stable release only. */
+        readonly current?: boolean | undefined;
+        readonly prerelease?: boolean | undefined;
+      }
+    | undefined;
   readonly tags: readonly string[];
 }
 

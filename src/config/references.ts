@@ -1,0 +1,110 @@
+import { nearest } from "../compose/index.ts";
+import type { Path } from "./problem.ts";
+import type { Config, ConfiguredSystem, Target } from "./schema.ts";
+
+/** A rule between two places of the configuration that is broken. */
+export interface Broken {
+  readonly path: Path;
+  readonly message: string;
+}
+
+type Checked = Pick<Config, "targets" | "systems" | "rules" | "freeze" | "bus">;
+
+/** What no schema of one place can see: names that point nowhere, targets of the wrong kind, templates that lack. */
+export function checkReferences(config: Checked): Broken[] {
+  const broken: Broken[] = [];
+  for (const system of Object.values(config.systems)) broken.push(...checkSystem(system, config.targets));
+  const systems = Object.keys(config.systems);
+  for (const [index, rule] of config.rules.entries()) {
+    if (rule.system) broken.push(...checkName("system", rule.system, systems, ["rules", index, "system"]));
+  }
+  for (const [index, window] of config.freeze.entries()) {
+    for (const [at, name] of (window.systems ?? []).entries()) {
+      broken.push(...checkName("system", name, systems, ["freeze", index, "systems", at]));
+    }
+    if (Date.parse(window.from) >= Date.parse(window.until)) {
+      broken.push({ path: ["freeze", index, "until"], message: "the window ends before it begins" });
+    }
+  }
+  if (config.bus && (config.bus.cert_file === undefined) !== (config.bus.key_file === undefined)) {
+    broken.push({ path: ["bus"], message: "cert_file and key_file belong together" });
+  }
+  return broken;
+}
+
+function checkSystem(system: ConfiguredSystem, targets: Config["targets"]): Broken[] {
+  const broken: Broken[] = [];
+  const at = (kind: "images" | "containers", index: number, ...rest: Path): Path => [
+    ...["systems", system.name, kind],
+    index,
+    ...rest,
+  ];
+  for (const [index, rule] of system.images.entries()) {
+    for (const [position, name] of rule.to.entries()) {
+      const target = targets[name];
+      const place = at("images", index, "to", position);
+      if (!target) broken.push(...checkName("target", name, Object.keys(targets), place));
+      else broken.push(...checkImageRule(rule, target, at("images", index), place));
+    }
+  }
+  for (const [index, rule] of system.containers.entries()) {
+    for (const [position, name] of rule.to.entries()) {
+      const place = at("containers", index, "to", position);
+      const target = targets[name];
+      if (!target) broken.push(...checkName("target", name, Object.keys(targets), place));
+      else if (target.cloud !== "registry") {
+        broken.push({ path: place, message: `target ${name} is ${target.cloud}; containers go to registries` });
+      }
+    }
+    if (rule.tags.at(-1)?.when) {
+      broken.push({
+        path: at("containers", index, "tags"),
+        message: "the last entry must have no `when`: it is for all others",
+      });
+    }
+  }
+  return broken;
+}
+
+/** Templates a kind of target cannot do without. */
+const NEEDED = { aws: ["name"], local: ["name"], azure: ["definition"], gcp: ["name", "family"] } as const;
+const TELLS_ARCHES_APART = /\{[-._]?(arch|azure_arch|go_arch|file)\}/;
+
+function checkImageRule(
+  rule: ConfiguredSystem["images"][number],
+  target: Target,
+  rulePath: Path,
+  place: Path,
+): Broken[] {
+  if (target.cloud === "registry") {
+    return [{ path: place, message: `target ${target.name} is a registry, which takes no disks` }];
+  }
+  const broken: Broken[] = [];
+  const severalArches = rule.select.arch?.length !== 1 || rule.select.arch[0]!.includes("*");
+  for (const field of NEEDED[target.cloud]) {
+    const template = rule[field];
+    if (template === undefined) {
+      broken.push({
+        path: rulePath,
+        message: `target ${target.name} is ${target.cloud}, so the rule needs \`${field}\``,
+      });
+    } else if (severalArches && !TELLS_ARCHES_APART.test(template)) {
+      broken.push({
+        path: [...rulePath, field],
+        message: "would give images of several architectures one name; put {arch} into it",
+      });
+    }
+  }
+  return broken;
+}
+
+function checkName(kind: string, name: string, known: readonly string[], path: Path): Broken[] {
+  if (known.includes(name)) return [];
+  const close = nearest(name, known);
+  const hint = close
+    ? `did you mean "${close}"?`
+    : known.length > 0
+      ? `there are ${known.join(", ")}`
+      : `${kind}s is empty`;
+  return [{ path, message: `there is no ${kind} "${name}"; ${hint}` }];
+}

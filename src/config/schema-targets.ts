@@ -1,0 +1,199 @@
+import { z } from "zod";
+import { audience, endpoint, isLoopback, noRepeats, quotedDigits, region, secret, valueOrRef } from "./values.ts";
+
+/** Where images go. `cloud` says which kind of target it is; the names in `targets` are free. */
+
+const common = {
+  enabled: z.boolean().default(true).describe("Off: nothing is planned for it, and the plan says so."),
+  ca_file: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("PEM file of a certificate authority to trust beside the public ones."),
+};
+
+const offer = audience
+  .prefault("nobody")
+  .describe('Who may use an image once it is offered: `public`, `{accounts: ["…"]}`, or `nobody`.');
+
+const regionList = z
+  .array(region)
+  .min(1)
+  .superRefine((regions, context) => noRepeats(regions, context, "region"));
+
+const aws = z.strictObject({
+  cloud: z.literal("aws"),
+  ...common,
+  account: quotedDigits(/^\d{12}$/, "an account of 12 digits")
+    .optional()
+    .describe("Account the credentials must belong to; checked before anything is done."),
+  home_region: region.default("us-east-1").describe("Where an image is made first."),
+  regions: z
+    .union([z.literal("all"), regionList], { error: "expected all, or a list of regions" })
+    .optional()
+    .describe("`all` regions the account has enabled, or a list with the home region in it. Default: the home region."),
+  replicate: z
+    .enum(["copy", "direct"])
+    .default("copy")
+    .describe("`copy`: AWS copies from the home region; `direct`: every region is written from the source."),
+  offer,
+  credentials: z
+    .union(
+      [
+        z.strictObject({ access_key_id: valueOrRef, secret_access_key: secret, session_token: secret.optional() }),
+        z.strictObject({ profile: z.string().min(1) }),
+      ],
+      {
+        error: "expected {access_key_id, secret_access_key} with secrets as {env: NAME} or {file: PATH}, or {profile}",
+      },
+    )
+    .optional()
+    .describe("Default: what the SDK finds (environment, web identity, instance role)."),
+  endpoints: z
+    .strictObject({ ec2: endpoint, ebs: endpoint, s3: endpoint, sts: endpoint })
+    .partial()
+    .optional()
+    .describe("Other addresses of the vendor's APIs, for rehearsals and emulators."),
+});
+
+const azureRegion = z.union(
+  [
+    region,
+    z.strictObject({
+      name: region,
+      replicas: z.int().min(1).max(100).optional(),
+      storage: z.enum(["Standard_LRS", "Standard_ZRS", "Premium_LRS"]).optional(),
+    }),
+  ],
+  { error: "expected a region's name, or {name, replicas, storage}" },
+);
+
+const azure = z.strictObject({
+  cloud: z.literal("azure"),
+  ...common,
+  subscription: valueOrRef.optional().describe("Default: AZURE_SUBSCRIPTION_ID."),
+  resource_group: z.string().min(1),
+  gallery: z.string().min(1).describe("Compute Gallery that holds the image definitions."),
+  public_gallery: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Public name of the community gallery; stands in published messages as users type it."),
+  publisher: z.string().min(1).optional().describe("Publisher of new image definitions. Default: the gallery's name."),
+  storage_account: z.string().regex(/^[a-z0-9]{3,24}$/, "a storage account has 3 to 24 lower-case letters and digits"),
+  container: z
+    .string()
+    .regex(/^[a-z0-9-]{3,63}$/)
+    .default("vhds")
+    .describe("Storage container of the page blobs."),
+  home_region: region.default("eastus").describe("Region of the gallery and the storage account."),
+  regions: z
+    .union([z.literal("all"), z.array(azureRegion).min(1)], { error: "expected all, or a list of regions" })
+    .optional()
+    .describe("Target regions of a version, as names or `{name, replicas, storage}`. Default: the home region."),
+  replicas: z.int().min(1).max(100).default(1).describe("Replicas in a region that does not say."),
+  storage: z
+    .enum(["Standard_LRS", "Standard_ZRS", "Premium_LRS"])
+    .default("Standard_LRS")
+    .describe("Storage of the replicas in a region that does not say."),
+  offer,
+  credentials: z
+    .strictObject({ tenant_id: valueOrRef, client_id: valueOrRef, client_secret: secret })
+    .optional()
+    .describe(
+      "Default: AZURE_TENANT, AZURE_CLIENT_ID and AZURE_SECRET or the SDK's own names, else its default chain.",
+    ),
+  endpoints: z
+    .strictObject({ authority: endpoint, management: endpoint, blob: endpoint })
+    .partial()
+    .optional()
+    .describe("Other addresses of the vendor's APIs, for rehearsals and emulators."),
+});
+
+const gcp = z.strictObject({
+  cloud: z.literal("gcp"),
+  ...common,
+  project: z.string().min(1),
+  bucket: z.string().min(3).describe("Bucket the disk passes through."),
+  storage_locations: z.array(region).length(1).default(["us"]).describe("Where the image's bytes are kept."),
+  offer,
+  credentials: z
+    .strictObject({ service_account: secret })
+    .optional()
+    .describe("A service account's JSON. Default: what the SDK finds (GOOGLE_APPLICATION_CREDENTIALS)."),
+  endpoints: z
+    .strictObject({ storage: endpoint, compute: endpoint, token: endpoint })
+    .partial()
+    .optional()
+    .describe("Other addresses of the vendor's APIs, for rehearsals and emulators."),
+});
+
+const registry = z
+  .strictObject({
+    cloud: z.literal("registry"),
+    ...common,
+    url: z
+      .string()
+      .regex(/^[A-Za-z0-9.-]+(:\d{1,5})?(\/[a-z0-9._/-]+)?$|^\[[0-9a-f:]+\](:\d{1,5})?(\/[a-z0-9._/-]+)?$/, {
+        error: "expected a host and perhaps a path, without https://: quay.io/fedora",
+      })
+      .describe("Host and path prefix: `quay.io/fedora`."),
+    plain_http: z.boolean().default(false).describe("Speak http. Only to a registry on this machine."),
+    credentials: z
+      .strictObject({ username: valueOrRef, password: secret })
+      .optional()
+      .describe("Default: anonymous, or the client certificate."),
+    client_cert: z
+      .strictObject({ cert: z.string().min(1), key: z.string().min(1) })
+      .optional()
+      .describe("PEM files of a client certificate."),
+  })
+  .superRefine((target, context) => {
+    const host = target.url.replace(/\/.*$/, "").replace(/:\d+$/, "");
+    if (target.plain_http && !isLoopback(host)) {
+      context.addIssue({
+        code: "custom",
+        path: ["plain_http"],
+        message: `plain http is for this machine only, not ${host}`,
+      });
+    }
+  });
+
+const local = z.strictObject({
+  cloud: z.literal("local"),
+  ...common,
+  directory: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Where disks are put. Default: `local/<name>` in the data directory."),
+  offer,
+});
+
+export const target = z
+  .discriminatedUnion("cloud", [aws, azure, gcp, registry, local])
+  .superRefine((given, context) => {
+    if (given.cloud !== "aws" && given.cloud !== "azure") return;
+    if (given.regions === undefined || given.regions === "all") return;
+    const names = given.regions.map((wanted) => (typeof wanted === "string" ? wanted : wanted.name));
+    if (given.cloud === "azure") {
+      const repeated = names.findIndex((name, at) => names.indexOf(name) < at);
+      if (repeated >= 0) {
+        context.addIssue({
+          code: "custom",
+          path: ["regions", repeated],
+          message: `region ${names[repeated]} stands here twice`,
+        });
+      }
+    }
+    if (!names.includes(given.home_region)) {
+      context.addIssue({
+        code: "custom",
+        path: ["regions"],
+        message: `home_region ${given.home_region} is not among the regions; add it, or make another one the home`,
+      });
+    }
+  });
+
+/** A target as the file gives it. */
+export type TargetSettings = z.output<typeof target>;

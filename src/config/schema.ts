@@ -1,0 +1,168 @@
+import { z } from "zod";
+import type { PlanTarget, System } from "../compose/index.ts";
+import { GiB } from "../lib/units.ts";
+import { type SystemSettings, system } from "./schema-systems.ts";
+import { type TargetSettings, target } from "./schema-targets.ts";
+import { byteSize, isoDate, isoMoment, ownName, secret, urlWithoutSecret, valueOrRef } from "./values.ts";
+
+/**
+ * slipway.yaml, once: from this come the defaults, the checks, the JSON Schema for editors and the reference page.
+ * Strict everywhere: a key that is not known is an error, because a misspelt one would be a setting nobody obeys.
+ */
+const path = z.string().min(1);
+
+const database = z
+  .strictObject({
+    url: z
+      .union([urlWithoutSecret(["postgres:", "postgresql:"]), ...secret.options])
+      .optional()
+      .describe("A PostgreSQL server. Default: one of our own, in the data directory."),
+    password: secret.optional(),
+    ca_file: path.optional(),
+  })
+  .prefault({});
+
+const bus = z.strictObject({
+  fedora_messaging: path.optional().describe("fedora-messaging's own config.toml; what it says is the default below."),
+  url: z
+    .union([urlWithoutSecret(["amqp:", "amqps:"]), ...secret.options])
+    .optional()
+    .describe("Address of the broker."),
+  username: valueOrRef.optional(),
+  password: secret.optional(),
+  ca_file: path.optional(),
+  cert_file: path.optional().describe("Client certificate, for SASL EXTERNAL."),
+  key_file: path.optional(),
+  exchange: z.string().default("amq.topic"),
+  queue: z.string().optional(),
+  topics: z.array(z.string().min(1)).default([]).describe("Patterns the queue is bound to."),
+  topic_prefix: z.string().default("org.fedoraproject.dev").describe("Stands before the topics of our own messages."),
+});
+
+const releases = z
+  .strictObject({
+    stable: z.array(z.int().min(1)).default([]).describe("Released and not yet at their end."),
+    branched: z.array(z.int().min(1)).default([]).describe("Branched from Rawhide, not yet released."),
+    rawhide: z.int().min(1).optional().describe("Default: one more than the highest of the others."),
+    end_of_life: z
+      .record(z.string(), isoDate)
+      .default({})
+      .describe("Release → last day: `{43: 2026-12-02}`. Images carry it where the cloud can."),
+    unknown_end_of_life_months: z
+      .int()
+      .min(1)
+      .max(120)
+      .default(13)
+      .describe("Months after the compose's date that other releases are taken to live."),
+  })
+  .prefault({})
+  .describe("Which releases exist: decides kinds, numbers, prerelease names and the tag `latest`.");
+
+const rule = z.strictObject({
+  topic: z.string().min(1).describe("Topic of the event; `*` is one word, `#` any number of words."),
+  system: ownName
+    .optional()
+    .describe("Release finished composes with this system only. Default: every system that takes it."),
+  enabled: z.boolean().default(true),
+});
+
+const freeze = z.strictObject({
+  from: isoMoment,
+  until: isoMoment,
+  reason: z.string().min(1),
+  systems: z.array(ownName).optional().describe("Default: all."),
+});
+
+const perCloud = z.int().min(1).max(64);
+
+const limits = z
+  .strictObject({
+    max_disk_bytes: byteSize.default(64 * GiB).describe("Virtual size above which a disk is refused."),
+    concurrency: z
+      .strictObject({
+        aws: perCloud.default(4),
+        azure: perCloud.default(4),
+        gcp: perCloud.default(4),
+        registry: perCloud.default(4),
+        local: perCloud.default(4),
+      })
+      .prefault({})
+      .describe("Transfers at once for each kind of target."),
+  })
+  .prefault({});
+
+const sources = z
+  .strictObject({
+    allow_private: z
+      .array(z.string().regex(/^[A-Za-z0-9.:[\]-]+(\/\d{1,3})?$/, "expected a host name, an address or a range"))
+      .default([])
+      .describe("Hosts, addresses or ranges (10.0.0.0/8) that a public location may redirect to although private."),
+  })
+  .prefault({})
+  .describe("Where composes may be read.");
+
+const LISTEN = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/;
+
+const console_ = z
+  .strictObject({
+    listen: z
+      .union([z.literal("off"), z.literal(false), z.string().regex(LISTEN)], {
+        error: "expected host:port, or off",
+      })
+      .transform((given) => (given === false ? ("off" as const) : given))
+      .default("127.0.0.1:8080")
+      .describe("`host:port`, or `off` for no incoming connections at all."),
+  })
+  .prefault({});
+
+export const configSchema = z.strictObject({
+  include: z
+    .union([path, z.array(path)])
+    .optional()
+    .describe(
+      "Other files, relative to this one. Their settings are read first; this file's win. `null` takes one back.",
+    ),
+  data_dir: path.default(".slipway").describe("Everything Slipway writes. `SLIPWAY_DATA_DIR` wins."),
+  database,
+  bus: bus.optional().describe("The message broker. Default: none; releases start by command."),
+  releases,
+  targets: z.record(ownName, target).default({}).describe("Where images go, by names of your choice."),
+  systems: z.record(ownName, system).default({}).describe("Distributions, by names of your choice."),
+  rules: z.array(rule).default([]).describe("Which events start releases."),
+  lifecycle: z
+    .strictObject({
+      max_removals: z.int().min(0).default(50).describe("A plan that would remove more is refused."),
+    })
+    .prefault({}),
+  automation: z
+    .strictObject({ playbooks: path.optional().describe("Directory of playbooks, by exact topic.") })
+    .prefault({}),
+  console: console_,
+  notifications: z
+    .strictObject({ mail_to: z.array(z.string().regex(/^\S+@\S+$/, "is not a mail address")).default([]) })
+    .prefault({}),
+  freeze: z.array(freeze).default([]).describe("Windows in which nothing is offered."),
+  limits,
+  sources,
+});
+
+type Settings = z.output<typeof configSchema>;
+
+export type Target = TargetSettings & { readonly name: string };
+type TargetOf<Cloud extends TargetSettings["cloud"]> = Extract<Target, { cloud: Cloud }>;
+export type AwsTarget = TargetOf<"aws">;
+export type AzureTarget = TargetOf<"azure">;
+export type GcpTarget = TargetOf<"gcp">;
+export type RegistryTarget = TargetOf<"registry">;
+export type LocalTarget = TargetOf<"local">;
+export type ConfiguredSystem = SystemSettings & System;
+
+/** The whole configuration, complete: every default is filled in, every path is absolute. */
+export interface Config extends Omit<Settings, "include" | "targets" | "systems"> {
+  readonly targets: Readonly<Record<string, Target>>;
+  readonly systems: Readonly<Record<string, ConfiguredSystem>>;
+  /** The files it came from, the main one first; empty when there was none. */
+  readonly files: readonly string[];
+}
+
+export type PlanTargets = Readonly<Record<string, PlanTarget>>;
