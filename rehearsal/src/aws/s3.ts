@@ -1,0 +1,87 @@
+import { createHash } from "node:crypto";
+import { authorize, type Caller } from "./accounts.ts";
+import { AwsFault, unknownOperation } from "./fault.ts";
+import { element } from "./xml.ts";
+
+/** Buckets and their objects, in memory: enough for a client that keeps small files beside its images. */
+export class ObjectStore {
+  readonly #buckets = new Map<string, Map<string, Buffer>>();
+
+  bucket(name: string): Map<string, Buffer> | undefined {
+    return this.#buckets.get(name);
+  }
+
+  create(name: string): void {
+    if (!this.#buckets.has(name)) this.#buckets.set(name, new Map());
+  }
+
+  clear(): void {
+    this.#buckets.clear();
+  }
+}
+
+export interface S3Answer {
+  readonly status: number;
+  readonly type?: string;
+  readonly body?: string | Buffer;
+  readonly headers?: Record<string, string>;
+}
+
+/** Path-style S3: make a bucket; put, get, head, delete and list objects. @throws AwsFault */
+export function handleS3(store: ObjectStore, caller: Caller, method: string, url: URL, body: Buffer): S3Answer {
+  const [, bucketName = "", ...rest] = decodeURIComponent(url.pathname).split("/");
+  const key = rest.join("/");
+  const unknown = [...url.searchParams.keys()].some((name) => !KNOWN_PARAMETERS.includes(name));
+  if (bucketName === "" || unknown) throw unknownOperation("s3", `${method} ${url.pathname}${url.search}`);
+
+  if (key === "" && method === "PUT") {
+    authorize(caller, "s3", "CreateBucket");
+    store.create(bucketName);
+    return { status: 200, headers: { location: `/${bucketName}` } };
+  }
+  const bucket = store.bucket(bucketName);
+  if (bucket === undefined) throw new AwsFault("NoSuchBucket", "The specified bucket does not exist", 404);
+  const operation = `${method} ${key === "" ? "bucket" : "object"}`;
+  switch (operation) {
+    case "HEAD bucket":
+      return { status: 200 };
+    case "GET bucket":
+      authorize(caller, "s3", "ListBucket");
+      return { status: 200, type: "application/xml", body: listing(bucketName, bucket, url) };
+    case "PUT object":
+      authorize(caller, "s3", "PutObject");
+      bucket.set(key, body);
+      return { status: 200, headers: { etag: etagOf(body) } };
+    case "DELETE object":
+      authorize(caller, "s3", "DeleteObject");
+      bucket.delete(key);
+      return { status: 204 };
+    case "GET object":
+    case "HEAD object": {
+      authorize(caller, "s3", "GetObject");
+      const object = bucket.get(key);
+      if (object === undefined) throw new AwsFault("NoSuchKey", "The specified key does not exist.", 404);
+      return { status: 200, type: "binary/octet-stream", body: object, headers: { etag: etagOf(object) } };
+    }
+    default:
+      throw unknownOperation("s3", `${method} ${url.pathname}`);
+  }
+}
+
+const KNOWN_PARAMETERS = ["list-type", "prefix", "max-keys", "encoding-type", "x-id"];
+
+function listing(name: string, bucket: ReadonlyMap<string, Buffer>, url: URL): string {
+  const prefix = url.searchParams.get("prefix") ?? "";
+  const keys = [...bucket.keys()].filter((key) => key.startsWith(prefix)).sort();
+  // S3 repeats the element instead of wrapping a list, which is the one shape `element` does not know.
+  const contents = keys
+    .map((key) => element("Contents", { Key: key, Size: bucket.get(key)?.length ?? 0 }).split("\n", 2)[1])
+    .join("");
+  const head = element("ListBucketResult", { Name: name, Prefix: prefix, KeyCount: keys.length, IsTruncated: false });
+  return head.replace("</ListBucketResult>", `${contents}</ListBucketResult>`);
+}
+
+/** MD5 is what an ETag of S3 is; nothing is secured by it. */
+function etagOf(body: Buffer): string {
+  return `"${createHash("md5").update(body).digest("hex")}"`;
+}
