@@ -4,11 +4,13 @@
  * Start reading at release-compose.ts, then release-disk.ts.
  */
 
+// What commands and pages show of a compose; they have no other door to it.
+export { offlinePlan, type Plan, type PlanItem } from "../compose/index.ts";
 export { composeLocation } from "./compose-files.ts";
 export type * from "./groups.ts";
 export { livePlan } from "./live-plan.ts";
 export { QUEUES, type ReleaseInput, releaseCompose } from "./release-compose.ts";
 export { releaseContainer } from "./release-container.ts";
 export { releaseDisk } from "./release-disk.ts";
-export type { Services, Tables, TargetFacts, Targets } from "./services.ts";
-export { inspectCompose, startRelease } from "./start-release.ts";
+export type { PlanningServices, Services, Tables, TargetFacts, Targets } from "./services.ts";
+export { type Inspected, inspectCompose, type StartedRelease, startRelease } from "./start-release.ts";

@@ -10,11 +10,11 @@ import {
 } from "../compose/index.ts";
 import type { CallContext } from "../lib/call.ts";
 import { reportOf } from "../lib/errors.ts";
-import type { Services } from "./services.ts";
+import type { PlanningServices } from "./services.ts";
 import { imageSpec } from "./specs.ts";
 
 /** Asks every target about every image. A cloud that does not answer becomes a reason, not an exception. */
-export async function livePlan(selection: Selection, services: Services, call: CallContext): Promise<Plan> {
+export async function livePlan(selection: Selection, services: PlanningServices, call: CallContext): Promise<Plan> {
   const answers = new Map<PlannedImage, RegionPlan>();
   await Promise.all(
     selection.items.map(async (item) => {
@@ -34,7 +34,7 @@ export async function livePlan(selection: Selection, services: Services, call: C
   return planOf(selection, (item) => answers.get(item)!);
 }
 
-async function askCloud(item: PlannedImage, services: Services, call: CallContext): Promise<RegionPlan> {
+async function askCloud(item: PlannedImage, services: PlanningServices, call: CallContext): Promise<RegionPlan> {
   const cloud = await services.targets.cloud(item.target, call);
   const spec = imageSpec(item);
   const verbs = new Map<string, RegionVerb>(Object.entries(offlineRegions(item).regions));
@@ -60,7 +60,7 @@ async function askCloud(item: PlannedImage, services: Services, call: CallContex
   return { regions: Object.fromEntries(verbs), ...(reasons.length === 0 ? {} : { reason: reasons.sort().join("; ") }) };
 }
 
-async function askRegistry(item: PlannedImage, services: Services, call: CallContext): Promise<RegionPlan> {
+async function askRegistry(item: PlannedImage, services: PlanningServices, call: CallContext): Promise<RegionPlan> {
   const offline = offlineRegions(item);
   if (item.repository === undefined || item.versionTag === undefined) return offline;
   const registry = await services.targets.registry(item.target, call);

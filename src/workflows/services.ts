@@ -15,8 +15,12 @@ import type { Registry } from "../registries/registry.ts";
 
 export type Tables = CatalogTables & OutboxTables;
 
-export interface Services {
+export interface Services extends PlanningServices {
   readonly db: Kysely<Tables>;
+}
+
+/** The part that needs no database: enough to read a compose and to ask the clouds. */
+export interface PlanningServices {
   readonly targets: Targets;
   readonly systems: readonly System[];
   readonly releases: ReleaseState;
@@ -32,36 +36,19 @@ export type Ctx = StepContext<Services>;
 
 /** The configured places to publish to. Opening is lazy and happens once per target. */
 export interface Targets {
-  readonly list: readonly TargetFacts[];
+  /** In the form selection reads them. */
+  readonly plan: Readonly<Record<string, PlanTarget>>;
+  /** @throws SlipwayError `not-found` */
+  facts(target: string): TargetFacts;
   /** @throws SlipwayError `not-found` for a target the configuration lacks. */
   cloud(target: string, call: CallContext): Promise<Cloud>;
   registry(target: string, call: CallContext): Promise<Registry>;
 }
 
-/** Targets in the form selection reads them, by name. */
-export function planTargets(targets: Targets): Record<string, PlanTarget> {
-  return Object.fromEntries(
-    targets.list.map((target) => [
-      target.name,
-      {
-        name: target.name,
-        cloud: target.cloud,
-        enabled: target.enabled,
-        home_region: target.homeRegion,
-        regions: target.regions,
-        copies: target.copies,
-      },
-    ]),
-  );
-}
-
+/** What a step has to know of a target besides its driver. */
 export interface TargetFacts {
   readonly name: string;
   readonly cloud: "aws" | "azure" | "gcp" | "local" | "registry";
-  readonly enabled: boolean;
-  readonly homeRegion: string;
-  readonly regions: readonly string[] | "all";
-  readonly copies: boolean;
   readonly audience: Audience;
   /** A registry's address as readers of messages know it. */
   readonly address: string;

@@ -6,7 +6,7 @@ import { SlipwayError } from "../lib/errors.ts";
 import { fetchComposeFiles } from "./compose-files.ts";
 import type { ReleaseOutcome } from "./groups.ts";
 import { releaseCompose } from "./release-compose.ts";
-import { planTargets, type Services } from "./services.ts";
+import type { PlanningServices, Services } from "./services.ts";
 
 export interface Inspected {
   readonly compose: Compose;
@@ -20,7 +20,7 @@ export interface Inspected {
  */
 export async function inspectCompose(
   location: string,
-  services: Services,
+  services: PlanningServices,
   call: CallContext,
   only?: string,
 ): Promise<Inspected> {
@@ -48,7 +48,7 @@ export async function inspectCompose(
       next: "See `composes:` of the systems in the configuration.",
     });
   }
-  const targets = planTargets(services.targets);
+  const targets = services.targets.plan;
   return { compose, selections: takers.map((system) => selectImages(compose, system, services.releases, targets)) };
 }
 
@@ -88,7 +88,7 @@ export async function startRelease(
     runId,
     queue: "releases",
     title: `${release.composeId} → ${release.system}`,
-    labels,
+    labels: { ...labels, location: release.location },
   });
   return { runId, how, handle };
 }

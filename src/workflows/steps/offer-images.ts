@@ -31,7 +31,7 @@ export const offerImagesStep = defineStep({
       input.prepared.map(async ({ target, images, spec }) => {
         try {
           const cloud = await services.targets.cloud(target, ctx);
-          const { audience } = services.targets.list.find((facts) => facts.name === target)!;
+          const { audience } = services.targets.facts(target);
           if (audience.to !== "nobody") await cloud.offer(images, spec, audience, ctx);
         } catch (error) {
           ctx.signal.throwIfAborted();

@@ -4,7 +4,7 @@ import { SlipwayError } from "../../lib/errors.ts";
 import { minutes } from "../../lib/units.ts";
 import { fetchComposeFiles } from "../compose-files.ts";
 import { cloudRetry } from "../policies.ts";
-import { type Ctx, planTargets } from "../services.ts";
+import type { Ctx } from "../services.ts";
 
 export interface ReadComposeOutput extends Selection {
   readonly label?: string;
@@ -25,7 +25,7 @@ export const readComposeStep = defineStep({
       });
     }
     const compose = readCompose(await fetchComposeFiles(input.location, services.sources, ctx));
-    const selection = selectImages(compose, system, services.releases, planTargets(services.targets));
+    const selection = selectImages(compose, system, services.releases, services.targets.plan);
     ctx.log.info("compose read", {
       compose: compose.id,
       artifacts: compose.artifacts.length,

@@ -27,7 +27,7 @@ export const recordContainerStep = defineStep({
     const registries = written.map(({ target, digest }) => ({
       target,
       digest,
-      address: services.targets.list.find((known) => known.name === target)!.address,
+      address: services.targets.facts(target).address,
     }));
     const message = containerAnnouncement(facts, { repository, architectures, registries, tags }, services.now());
     await services.db.transaction().execute(async (tx) => {

@@ -1,0 +1,243 @@
+/**
+ * The command line as a tree: names, options and help texts. What a command does is in commands/, loaded when it is
+ * called, so that `--help` stays light. Exit codes: 0 done, 1 failed, 2 usage, 77 some targets failed and the rest is
+ * done.
+ */
+import { Command, CommanderError, Option } from "commander";
+import { EXIT } from "./output.ts";
+import type { Session } from "./session.ts";
+
+export interface GlobalOptions {
+  readonly config?: string;
+  readonly output?: "json" | "text";
+  readonly dataDir?: string;
+  readonly verbose?: boolean;
+}
+
+/** Makes the session for a call; main.ts knows how. */
+export type OpenSession = (options: GlobalOptions) => Session;
+
+/** Runs one command line and returns its exit code. Never throws for what a command does. */
+export async function runProgram(args: readonly string[], version: string, open: OpenSession): Promise<number> {
+  let code: number = EXIT.done;
+  const program = buildProgram(version, async (command, work) => {
+    const session = open(command.optsWithGlobals<GlobalOptions>());
+    try {
+      code = await work(session);
+    } catch (error) {
+      session.output.error(error);
+      code = EXIT.failed;
+    } finally {
+      await session.close();
+    }
+  });
+  try {
+    await program.parseAsync([...args], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  }
+  return code;
+}
+
+type Run = (command: Command, work: (session: Session) => Promise<number>) => Promise<void>;
+
+function buildProgram(version: string, run: Run): Command {
+  const program = new Command("slipway")
+    .description("Takes operating-system images from a finished build to every cloud.")
+    .version(version)
+    .option("--config <file>", "configuration (default: slipway.yaml, or SLIPWAY_CONFIG)")
+    .option("--data-dir <directory>", "where Slipway keeps what it writes (or SLIPWAY_DATA_DIR)")
+    .addOption(new Option("--output <format>", "json for programs").choices(["json", "text"]))
+    .option("--verbose", "tell on stderr what goes on inside")
+    .showHelpAfterError('"slipway --help" shows what there is.')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .addHelpText(
+      "after",
+      `
+Begin here:
+  slipway demo                      release a sample compose to simulated clouds
+  slipway plan COMPOSE              what a release would do; changes nothing
+  slipway release COMPOSE           do it, and follow it
+  slipway runs why --last           why is it not out yet?
+
+COMPOSE is the URL or the path of a compose/ directory.`,
+    );
+
+  program
+    .command("plan")
+    .argument("<compose>", "URL or path of the compose/ directory")
+    .description("show what a release would do, image by image and region by region")
+    .option("--system <name>", "only this system")
+    .option("--offline", "ask no cloud what it already has")
+    .option("--detailed-exitcode", "exit 10 if there is something to do")
+    .action((compose, options, command) =>
+      run(command, async (session) => (await import("./commands/plan.ts")).plan(session, compose, options)),
+    );
+
+  program
+    .command("release")
+    .argument("<compose>", "URL or path of the compose/ directory")
+    .description("release a compose to every target its systems name; safe to repeat")
+    .option("--system <name>", "only this system")
+    .option("--force", "look again although it was released")
+    .option("--no-wait", "start it and return")
+    .action((compose, options, command) =>
+      run(command, async (session) => (await import("./commands/release.ts")).release(session, compose, options)),
+    );
+
+  addRuns(program, run);
+  addImages(program, run);
+
+  const events = program.command("events").description("messages of the bus");
+  events
+    .command("list")
+    .description("messages, newest first")
+    .option("--sent", "those that announce what was released (the only ones there are without a broker)")
+    .option("--topic <part>", "only topics that contain this")
+    .option("--run <id>", "only what this run wrote")
+    .option("--limit <count>", "at most so many", "50")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/events.ts")).listEvents(session, options)),
+    );
+
+  program
+    .command("serve")
+    .description("work on runs until stopped, with the console")
+    .option("--listen <host:port>", "address of the console (default: what the configuration says)")
+    .option("--queues <names>", "work on these queues only, separated by commas")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/serve.ts")).serve(session, options)),
+    );
+
+  program
+    .command("demo")
+    .description("release a sample compose to simulated clouds and leave the console open")
+    .option("--once", "exit when it is released")
+    .option("--listen <host:port>", "address of the console", "127.0.0.1:8080")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/demo.ts")).demo(session, options)),
+    );
+
+  program
+    .command("rehearse")
+    .description("start simulated clouds and say how to point any client at them; with --compose, release to them")
+    .option("--compose <compose>", "release this compose to the simulated clouds and exit")
+    .option("--scenario <file>", "faults and limits to apply")
+    .option("--system <name>", "only this system")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/rehearse.ts")).rehearse(session, options)),
+    );
+
+  const config = program.command("config").description("the configuration");
+  config
+    .command("check")
+    .description("read the configuration and say what is wrong with it")
+    .action((_, command) =>
+      run(command, async (session) => (await import("./commands/config.ts")).checkConfig(session)),
+    );
+  config
+    .command("schema")
+    .description("print the JSON Schema of slipway.yaml, for editors")
+    .action((_, command) =>
+      run(command, async (session) => (await import("./commands/config.ts")).printSchema(session)),
+    );
+
+  program
+    .command("doctor")
+    .description("look at everything a release needs: runtime, database, credentials, permissions, registries")
+    .action((_, command) => run(command, async (session) => (await import("./commands/doctor.ts")).doctor(session)));
+
+  return program;
+}
+
+function addRuns(program: Command, run: Run): void {
+  const runs = program.command("runs").description("what is being done, and what was");
+  const commands = () => import("./commands/runs.ts");
+  runs
+    .command("list")
+    .description("runs, newest first")
+    .option("--limit <count>", "at most so many", "20")
+    .option("--compose <id>", "only of this compose")
+    .option("--all", "the groups of each release too")
+    .addOption(
+      new Option("--state <state>", "only these").choices(["waiting", "running", "done", "failed", "cancelled"]),
+    )
+    .action((options, command) => run(command, async (session) => (await commands()).listRuns(session, options)));
+  runs
+    .command("show")
+    .argument("[run]")
+    .description("one run: its steps, attempts and outcome")
+    .option("--last", "the newest one")
+    .action((id, options, command) =>
+      run(command, async (session) => (await commands()).showRun(session, id, options)),
+    );
+  runs
+    .command("logs")
+    .argument("[run]")
+    .description("the log of a run and of all it started")
+    .option("--last", "of the newest one")
+    .option("-f, --follow", "go on until it ends")
+    .option("--debug", "debug lines too")
+    .action((id, options, command) =>
+      run(command, async (session) => (await commands()).showLogs(session, id, options)),
+    );
+  runs
+    .command("watch")
+    .argument("[run]")
+    .description("follow a run until it ends; exits as the release would")
+    .option("--last", "the newest one")
+    .action((id, options, command) =>
+      run(command, async (session) => (await commands()).watchRun(session, id, options)),
+    );
+  runs
+    .command("why")
+    .argument("[run]")
+    .description("say what a run waits for, or why it failed")
+    .option("--last", "the newest one")
+    .action((id, options, command) => run(command, async (session) => (await commands()).whyRun(session, id, options)));
+  runs
+    .command("retry")
+    .argument("[run]")
+    .description("do what a release left undone")
+    .option("--last", "of the newest one")
+    .option("--no-wait", "start it and return")
+    .action((id, options, command) =>
+      run(command, async (session) => (await commands()).retryRun(session, id, options)),
+    );
+  runs
+    .command("cancel")
+    .argument("<run>")
+    .description("stop a run and all it started; nothing it made is removed")
+    .action((id, _, command) => run(command, async (session) => (await commands()).cancelRun(session, id)));
+  runs
+    .command("resume")
+    .argument("<run>")
+    .description("go on with a cancelled run after its last finished step")
+    .action((id, _, command) => run(command, async (session) => (await commands()).resumeRun(session, id)));
+}
+
+function addImages(program: Command, run: Run): void {
+  const images = program.command("images").description("what was released, and where it is");
+  const commands = () => import("./commands/images.ts");
+  images
+    .command("list")
+    .description("images, newest compose first")
+    .option("--compose <id>", "only of this compose")
+    .option("--system <name>", "only of this system")
+    .option("--search <part>", "only where name, id or compose contain this")
+    .option("--limit <count>", "at most so many", "50")
+    .action((options, command) => run(command, async (session) => (await commands()).listReleased(session, options)));
+  images
+    .command("show")
+    .argument("<name>", "an image's name, a cloud's id, a repository or a digest")
+    .description("everything about one image")
+    .action((name, _, command) => run(command, async (session) => (await commands()).showImage(session, name)));
+  images
+    .command("amis")
+    .description("region → AMI of the newest offered compose")
+    .option("--compose <id>", "of this compose")
+    .addOption(new Option("--format <name>", "the YAML that the website's get-amis writes").choices(["get-amis"]))
+    .action((options, command) => run(command, async (session) => (await commands()).listAmis(session, options)));
+}

@@ -1,0 +1,149 @@
+/**
+ * The simulated clouds, for the commands that use them. The rehearsal is a workspace of its own and is not in the
+ * production image, so it is loaded by name, and its absence is an error that says what to do.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { SlipwayError } from "../lib/errors.ts";
+
+/** What this side has to know of a running rehearsal; it satisfies this by shape. */
+export interface RunningRehearsal {
+  readonly urls: {
+    readonly ec2: string;
+    readonly ebs: string;
+    readonly sts: string;
+    readonly azure: { readonly authority: string; readonly management: string; readonly blob: string };
+    readonly registry: string;
+  };
+  readonly caPem: string;
+  readonly credentials: {
+    readonly aws: { readonly account: string; readonly accessKeyId: string; readonly secretAccessKey: string };
+    readonly azure: {
+      readonly tenantId: string;
+      readonly clientId: string;
+      readonly clientSecret: string;
+      readonly subscriptionId: string;
+      readonly resourceGroup: string;
+      readonly storageAccount: string;
+    };
+    readonly registry: { readonly username: string; readonly password: string };
+  };
+  close(): Promise<void>;
+}
+
+export interface RehearsalModule {
+  startRehearsal(options: { scenario?: string; blobDir?: string }): Promise<RunningRehearsal>;
+  makeSampleDisk(path: string, bytes: number, dataBytes: number, seed: string): Promise<void>;
+  makeSampleCompose(options: {
+    disk: string;
+    out: string;
+    id?: string;
+    onFile?: (path: string) => void;
+  }): Promise<{ id: string; directory: string }>;
+}
+
+/** By name, so that neither types nor packagers follow it. */
+const WORKSPACE = "@slipway/rehearsal";
+
+export async function loadRehearsal(): Promise<RehearsalModule> {
+  try {
+    return (await import(WORKSPACE)) as RehearsalModule;
+  } catch (error) {
+    throw new SlipwayError("unsupported", "the simulated clouds are not part of this installation", {
+      next: 'Run this in a checkout of the repository, after "make setup".',
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Writes a configuration that points at the rehearsal, with its secrets in files beside it.
+ * @returns the path of the configuration
+ */
+export async function writeRehearsalConfig(
+  rehearsal: RunningRehearsal,
+  directory: string,
+  options: { listen?: string; system?: string } = {},
+): Promise<string> {
+  const { aws, azure, registry } = rehearsal.credentials;
+  const secrets = join(directory, "secrets");
+  await mkdir(secrets, { recursive: true, mode: 0o700 });
+  const secret = async (name: string, value: string) => {
+    await writeFile(join(secrets, name), value, { mode: 0o600 });
+    return { file: join("secrets", name) };
+  };
+  await writeFile(join(directory, "ca.pem"), rehearsal.caPem);
+  const registryUrl = new URL(rehearsal.urls.registry);
+  const config = {
+    data_dir: "data",
+    console: { listen: options.listen ?? "off" },
+    releases: { stable: [42, 43], branched: [], rawhide: 44, end_of_life: { 43: "2026-12-02" } },
+    targets: {
+      aws: {
+        cloud: "aws",
+        account: aws.account,
+        home_region: "us-east-1",
+        regions: ["us-east-1", "us-west-2", "eu-central-1", "ap-southeast-2"],
+        offer: "public",
+        credentials: { access_key_id: aws.accessKeyId, secret_access_key: await secret("aws", aws.secretAccessKey) },
+        endpoints: { ec2: rehearsal.urls.ec2, ebs: rehearsal.urls.ebs, sts: rehearsal.urls.sts },
+        ca_file: "ca.pem",
+      },
+      azure: {
+        cloud: "azure",
+        subscription: azure.subscriptionId,
+        resource_group: azure.resourceGroup,
+        gallery: "Fedora",
+        public_gallery: "Fedora-5e266ba4-2250-406d-adad-5d73860d958f",
+        storage_account: azure.storageAccount,
+        container: "vhds",
+        home_region: "eastus",
+        regions: ["eastus", "westeurope", "japaneast"],
+        credentials: {
+          tenant_id: azure.tenantId,
+          client_id: azure.clientId,
+          client_secret: await secret("azure", azure.clientSecret),
+        },
+        endpoints: rehearsal.urls.azure,
+        ca_file: "ca.pem",
+      },
+      registry: {
+        cloud: "registry",
+        url: `${registryUrl.host}/fedora`,
+        ...(registryUrl.protocol === "http:" ? { plain_http: true } : { ca_file: "ca.pem" }),
+        credentials: { username: registry.username, password: await secret("registry", registry.password) },
+      },
+    },
+    systems: SYSTEMS,
+  };
+  const path = join(directory, "slipway.yaml");
+  // JSON is YAML: one writer less.
+  await writeFile(path, `${JSON.stringify(config, null, 2)}\n`);
+  return path;
+}
+
+/** Fedora Cloud in small: what examples/fedora.yaml has, on the three simulated targets. */
+const SYSTEMS = {
+  "fedora-cloud": {
+    composes: { short: ["Fedora", "Fedora-Cloud"] },
+    images: [
+      {
+        select: { type: "raw-xz", format: "raw.xz", subvariant: "Cloud_Base", arch: ["x86_64", "aarch64"] },
+        to: ["aws"],
+        name: "Fedora-Cloud-Base-AmazonEC2.{arch}-{version}{-prerelease}-{build}",
+      },
+      {
+        select: { type: "vhd-compressed", subvariant: "Cloud_Base", arch: ["x86_64", "aarch64"] },
+        to: ["azure"],
+        release_as: "candidate",
+      },
+    ],
+    containers: [
+      {
+        select: { type: ["container", "docker"] },
+        to: ["registry"],
+        repositories: { Container_Base: "fedora", Container_Minimal_Base: "fedora-minimal" },
+      },
+    ],
+  },
+};

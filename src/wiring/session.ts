@@ -1,0 +1,160 @@
+/**
+ * Opens what a command asks for, when it asks for it, and closes what was opened. Nothing else in Slipway knows how a
+ * database, an engine, a cloud or a console comes to be.
+ */
+import { resolve } from "node:path";
+import { createOutput } from "../cli/output.ts";
+import type { GlobalOptions } from "../cli/program.ts";
+import type { Session } from "../cli/session.ts";
+import type { Config, Environment } from "../config/index.ts";
+import type { Database } from "../database/index.ts";
+import type { Engine } from "../durable/index.ts";
+import type { Log } from "../lib/call.ts";
+import type { PlanningServices, Services, Tables } from "../workflows/index.ts";
+import type { OpenTargets } from "./targets.ts";
+
+export interface Surroundings {
+  readonly environment: Environment;
+  readonly version: string;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+export function createSession(options: GlobalOptions, around: Surroundings): Session {
+  const { environment, log, signal } = around;
+  const output = createOutput({
+    json:
+      options.output === "json" ||
+      (options.output === undefined && !process.stdout.isTTY && environment.SLIPWAY_OUTPUT === "json"),
+    stdout: process.stdout,
+    stderr: process.stderr,
+    colour: environment.NO_COLOR === undefined,
+  });
+  const call = { signal, log };
+  const closers: (() => Promise<unknown>)[] = [];
+
+  const config = lazily(async (): Promise<Config> => {
+    const { loadConfig } = await import("../config/index.ts");
+    const loaded = await loadConfig(options.config ?? environment.SLIPWAY_CONFIG, { env: environment });
+    return options.dataDir === undefined ? loaded : { ...loaded, data_dir: resolve(options.dataDir) };
+  });
+
+  const targets = lazily(async (): Promise<OpenTargets> => {
+    const { openTargets } = await import("./targets.ts");
+    const opened = openTargets(await config(), environment);
+    closers.push(() => opened.close());
+    return opened;
+  });
+
+  const planning = lazily(async (): Promise<PlanningServices> => {
+    const settings = await config();
+    return {
+      targets: await targets(),
+      systems: Object.values(settings.systems),
+      releases: settings.releases,
+      sources: { allowPrivate: settings.sources.allow_private },
+      maxDiskBytes: settings.limits.max_disk_bytes,
+      now: () => new Date(),
+    };
+  });
+
+  const database = lazily(async (): Promise<Database> => {
+    const [{ openDatabase }, { CATALOG_MIGRATIONS }, { OUTBOX_MIGRATIONS }, { databaseUrl }] = await Promise.all([
+      import("../database/index.ts"),
+      import("../catalog/schema.ts"),
+      import("../bus/outbox.ts"),
+      import("./database-url.ts"),
+    ]);
+    const settings = await config();
+    const opened = await openDatabase({
+      url: await databaseUrl(settings, environment),
+      dataDir: resolve(settings.data_dir),
+      log,
+    });
+    closers.push(() => opened.close());
+    await opened.migrate("catalog", CATALOG_MIGRATIONS);
+    await opened.migrate("bus", OUTBOX_MIGRATIONS);
+    return opened;
+  });
+
+  const services = lazily(async (): Promise<Services> => {
+    const [plan, opened] = await Promise.all([planning(), database()]);
+    return { ...plan, db: opened.kysely<Tables>() };
+  });
+
+  let engine: Promise<Engine<Services>> | undefined;
+  async function openEngine(role: "command" | "service", queues?: readonly string[]): Promise<Engine<Services>> {
+    const [{ openEngine: open }, workflows, settings] = await Promise.all([
+      import("../durable/index.ts"),
+      import("../workflows/index.ts"),
+      config(),
+    ]);
+    const { concurrency } = settings.limits;
+    const opened = await open<Services>({
+      database: await database(),
+      role,
+      services: await services(),
+      queues: workflows.QUEUES.map((name) => ({
+        name,
+        perWorker: name in concurrency ? concurrency[name as keyof typeof concurrency] : 8,
+      })),
+      ...(queues === undefined ? {} : { listenQueues: queues }),
+      log,
+    });
+    closers.push(() => opened.close());
+    opened.register([workflows.releaseCompose, workflows.releaseDisk, workflows.releaseContainer]);
+    await opened.launch();
+    return opened;
+  }
+
+  const session: Session = {
+    output,
+    log,
+    signal,
+    call,
+    version: around.version,
+    config,
+    planning,
+    services,
+    engine(role, queues) {
+      engine ??= openEngine(role, queues);
+      return engine;
+    },
+    async diagnose() {
+      return (await import("./diagnose.ts")).diagnose({ config, planning, database, call });
+    },
+    async console(running, listen) {
+      const [{ openConsole }, settings] = await Promise.all([import("../console/index.ts"), config()]);
+      const opened = await openConsole({
+        engine: running,
+        services: await services(),
+        listen: listen ?? { host: "127.0.0.1", port: 8080 },
+        version: around.version,
+        log,
+        systems: Object.keys(settings.systems),
+      });
+      closers.push(() => opened.close());
+      return opened.url;
+    },
+    withConfig: (path) => {
+      const other = createSession({ ...options, config: path }, around);
+      closers.push(() => other.close());
+      return other;
+    },
+    async close() {
+      // In reverse: what was opened last stands on what was opened before.
+      for (const close of closers.splice(0).reverse()) {
+        await close().catch((error: unknown) => log.warn("could not close", { error: String(error) }));
+      }
+    },
+  };
+  return session;
+}
+
+function lazily<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}

@@ -1,0 +1,192 @@
+/** From a configured target to an open driver: the one place where settings, secrets and SDK options meet. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Cloud, type CloudOptions, openCloud } from "../clouds/index.ts";
+import {
+  type AwsTarget,
+  type AzureTarget,
+  azureRegions,
+  type Config,
+  type Environment,
+  planTargets,
+  type RegistryTarget,
+  resolveSecret,
+  type SecretRef,
+  type Target,
+} from "../config/index.ts";
+import { SlipwayError } from "../lib/errors.ts";
+import { openRegistry, type Registry } from "../registries/index.ts";
+import type { TargetFacts, Targets } from "../workflows/index.ts";
+
+export interface OpenTargets extends Targets {
+  close(): Promise<void>;
+}
+
+export function openTargets(config: Config, environment: Environment): OpenTargets {
+  const clouds = new Map<string, Promise<Cloud>>();
+  const registries = new Map<string, Promise<Registry>>();
+
+  function target(name: string): Target {
+    const found = config.targets[name];
+    if (found !== undefined) return found;
+    throw new SlipwayError("not-found", `the configuration has no target ${name}`, {
+      subject: name,
+      next: "The run was started with another configuration. Add the target again, or cancel the run.",
+    });
+  }
+
+  return {
+    plan: planTargets(config),
+    facts(name): TargetFacts {
+      const found = target(name);
+      return {
+        name,
+        cloud: found.cloud,
+        audience: found.cloud === "registry" ? { to: "public" } : found.offer,
+        address: found.cloud === "registry" ? found.url : name,
+      };
+    },
+    cloud: (name) => once(clouds, name, async () => openCloud(await cloudOptions(target(name), config, environment))),
+    registry: (name) =>
+      once(registries, name, async () => {
+        const found = target(name);
+        if (found.cloud !== "registry") throw new SlipwayError("invalid", `${name} is not a registry`);
+        return openRegistry(await registryOptions(found, environment));
+      }),
+    async close() {
+      for (const opened of [...clouds.values(), ...registries.values()])
+        await (await opened.catch(() => undefined))?.close();
+    },
+  };
+}
+
+/** Opened once; a failure is not remembered, so that a secret that comes later is found. */
+function once<T>(known: Map<string, Promise<T>>, name: string, open: () => Promise<T>): Promise<T> {
+  const found = known.get(name);
+  if (found !== undefined) return found;
+  const opening = open();
+  known.set(name, opening);
+  opening.catch(() => known.delete(name));
+  return opening;
+}
+
+async function cloudOptions(target: Target, config: Config, environment: Environment): Promise<CloudOptions> {
+  switch (target.cloud) {
+    case "aws":
+      return awsOptions(target, environment);
+    case "azure":
+      return azureOptions(target, environment);
+    case "local":
+      return { cloud: "local", directory: target.directory ?? join(config.data_dir, "local", target.name) };
+    default:
+      throw new SlipwayError("unsupported", `there is no driver for ${target.cloud}`, { subject: target.name });
+  }
+}
+
+async function awsOptions(target: AwsTarget, environment: Environment): Promise<CloudOptions> {
+  const { credentials, endpoints } = target;
+  return {
+    cloud: "aws",
+    homeRegion: target.home_region,
+    ...(target.account === undefined ? {} : { account: target.account }),
+    ...(endpoints === undefined ? {} : { endpoints: defined(endpoints) }),
+    ...(await certificate(target.ca_file)),
+    ...(credentials === undefined
+      ? {}
+      : "profile" in credentials
+        ? { profile: credentials.profile }
+        : {
+            credentials: {
+              accessKeyId: await text(credentials.access_key_id, environment),
+              secretAccessKey: await resolveSecret(credentials.secret_access_key, environment),
+              ...(credentials.session_token === undefined
+                ? {}
+                : { sessionToken: await resolveSecret(credentials.session_token, environment) }),
+            },
+          }),
+  };
+}
+
+/** The names Ansible's modules use, which the service before this one had, then the SDK's own. */
+const AZURE_NAMES = {
+  subscription: ["AZURE_SUBSCRIPTION_ID"],
+  tenantId: ["AZURE_TENANT", "AZURE_TENANT_ID"],
+  clientId: ["AZURE_CLIENT_ID"],
+  clientSecret: ["AZURE_SECRET", "AZURE_CLIENT_SECRET"],
+} as const;
+
+async function azureOptions(target: AzureTarget, environment: Environment): Promise<CloudOptions> {
+  const fromEnvironment = (names: readonly string[]) => names.map((name) => environment[name]).find(Boolean);
+  const subscription =
+    target.subscription === undefined
+      ? fromEnvironment(AZURE_NAMES.subscription)
+      : await text(target.subscription, environment);
+  if (subscription === undefined) {
+    throw new SlipwayError("unauthenticated", "no Azure subscription is named", {
+      subject: `targets.${target.name}.subscription`,
+      next: "Set it in the configuration, or AZURE_SUBSCRIPTION_ID in the environment.",
+    });
+  }
+  const tenantId = fromEnvironment(AZURE_NAMES.tenantId);
+  const clientId = fromEnvironment(AZURE_NAMES.clientId);
+  const clientSecret = fromEnvironment(AZURE_NAMES.clientSecret);
+  const credentials =
+    target.credentials !== undefined
+      ? {
+          tenantId: await text(target.credentials.tenant_id, environment),
+          clientId: await text(target.credentials.client_id, environment),
+          clientSecret: await resolveSecret(target.credentials.client_secret, environment),
+        }
+      : tenantId !== undefined && clientId !== undefined && clientSecret !== undefined
+        ? { tenantId, clientId, clientSecret }
+        : ("default" as const);
+  return {
+    cloud: "azure",
+    subscriptionId: subscription,
+    resourceGroup: target.resource_group,
+    gallery: target.gallery,
+    location: target.home_region,
+    storageAccount: target.storage_account,
+    container: target.container,
+    credentials,
+    targetRegions: azureRegions(target),
+    ...(target.public_gallery === undefined ? {} : { publicGalleryName: target.public_gallery }),
+    ...(target.publisher === undefined ? {} : { publisher: target.publisher }),
+    ...(target.endpoints === undefined ? {} : { endpoints: defined(target.endpoints) }),
+    ...(await certificate(target.ca_file)),
+  } as CloudOptions;
+}
+
+async function registryOptions(target: RegistryTarget, environment: Environment) {
+  const { credentials, client_cert } = target;
+  return {
+    url: target.url,
+    insecure: target.plain_http,
+    ...(await certificate(target.ca_file)),
+    ...(client_cert === undefined
+      ? {}
+      : {
+          clientCert: { cert: await readFile(client_cert.cert, "utf8"), key: await readFile(client_cert.key, "utf8") },
+        }),
+    ...(credentials === undefined
+      ? {}
+      : {
+          credentials: {
+            username: await text(credentials.username, environment),
+            password: await resolveSecret(credentials.password, environment),
+          },
+        }),
+  };
+}
+
+async function text(value: string | SecretRef, environment: Environment): Promise<string> {
+  return typeof value === "string" ? value : resolveSecret(value, environment);
+}
+
+async function certificate(file: string | undefined): Promise<{ ca?: string }> {
+  return file === undefined ? {} : { ca: await readFile(file, "utf8") };
+}
+
+function defined<T extends object>(value: T): { [Key in keyof T]: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, one]) => one !== undefined)) as never;
+}
