@@ -19,6 +19,11 @@ export async function readBody(request: http.IncomingMessage, limit: number): Pr
   return body;
 }
 
+/** The body if someone has read it already. */
+export function bodyInHand(request: http.IncomingMessage): Buffer | undefined {
+  return read.get(request);
+}
+
 function fill(request: http.IncomingMessage, size: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const body = Buffer.allocUnsafeSlow(size);

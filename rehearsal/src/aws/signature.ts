@@ -71,16 +71,19 @@ export function verify(
   return { account: key.account, arn: key.arn, userId: key.userId, region: claim.region, deny: key.deny ?? [] };
 }
 
-/** What the payload's place in the signed text may hold. An announced hash has to be the body's. */
+/**
+ * What the payload's place in the signed text may hold. An announced hash has to be the body's; only PutSnapshotBlock's
+ * data is outside the signature, and a checksum header inside it says what the data must be.
+ */
 function payloadHashes(request: http.IncomingMessage, service: AwsService, bodySha256: () => string): string[] {
   const announced = request.headers["x-amz-content-sha256"];
-  const mayBeUnsigned = service === "s3" || (service === "ebs" && request.method === "PUT");
+  const block = service === "ebs" && request.method === "PUT";
   if (typeof announced === "string") {
-    if (announced === UNSIGNED && mayBeUnsigned) return [UNSIGNED];
-    if (announced !== bodySha256()) throw refusal(service, "payload");
+    const trusted = block || (service === "s3" && announced === UNSIGNED);
+    if (!trusted && announced !== bodySha256()) throw refusal(service, "payload");
     return [announced];
   }
-  return mayBeUnsigned ? [UNSIGNED, bodySha256()] : [bodySha256()];
+  return block ? [UNSIGNED, bodySha256()] : [bodySha256()];
 }
 
 const UNSIGNED = "UNSIGNED-PAYLOAD";

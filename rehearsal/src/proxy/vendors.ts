@@ -1,0 +1,172 @@
+/**
+ * What the proxy has to know about vendors: how to read from a request which call it is, and how each says no.
+ *
+ * Nothing here knows a simulator; the same words are used in front of any other emulator or a real account.
+ */
+import type http from "node:http";
+import { AwsFault, type AwsService, answer, answerFault } from "../aws/fault.ts";
+import { readClaim } from "../aws/signature.ts";
+import { readBody } from "../body.ts";
+
+/** What the proxy sees of a request. */
+export interface Seen {
+  readonly service: string;
+  readonly operation: string;
+  readonly region: string;
+  readonly caller: string;
+}
+
+export interface Vendor {
+  readonly cloud: string;
+  /** May read the body of small forms; whoever answers gets it through `readBody` all the same. */
+  see(request: http.IncomingMessage): Seen | Promise<Seen>;
+  /** Too fast. */
+  throttle(response: http.ServerResponse, seen: Seen): void;
+  /** A failure on the vendor's side. */
+  fail(response: http.ServerResponse, seen: Seen, status: number): void;
+}
+
+/** Largest form the proxy looks into for its Action. */
+const MAX_FORM_BYTES = 1024 * 1024;
+
+const EBS_CALLS: readonly [string, RegExp, string][] = [
+  ["PUT", /^\/snapshots\/[^/]+\/blocks\/[^/]+$/, "PutSnapshotBlock"],
+  ["GET", /^\/snapshots\/[^/]+\/blocks\/[^/]+$/, "GetSnapshotBlock"],
+  ["GET", /^\/snapshots\/[^/]+\/blocks$/, "ListSnapshotBlocks"],
+  ["GET", /^\/snapshots\/[^/]+\/changedblocks$/, "ListChangedBlocks"],
+  ["POST", /^\/snapshots\/completion\/[^/]+$/, "CompleteSnapshot"],
+  ["POST", /^\/snapshots$/, "StartSnapshot"],
+];
+
+const aws: Vendor = {
+  cloud: "aws",
+  async see(request) {
+    const claim = readClaim(request);
+    const service = claim?.service ?? "";
+    const method = request.method ?? "";
+    let operation = `${method} ${pathOf(request)}`;
+    if (service === "ebs") {
+      operation = EBS_CALLS.find(([verb, path]) => verb === method && path.test(pathOf(request)))?.[2] ?? operation;
+    } else if (String(request.headers["content-type"] ?? "").startsWith("application/x-www-form-urlencoded")) {
+      const form = new URLSearchParams((await readBody(request, MAX_FORM_BYTES)).toString("utf8"));
+      operation = form.get("Action") ?? operation;
+    }
+    return { service, operation, region: claim?.region ?? "", caller: claim?.accessKeyId ?? "" };
+  },
+  throttle(response, seen) {
+    const faults: Record<string, AwsFault> = {
+      ec2: new AwsFault("RequestLimitExceeded", "Request limit exceeded.", 503),
+      ebs: new AwsFault(
+        "RequestThrottledException",
+        "The number of API requests has exceeded the maximum allowed API request throttling limit for the account.",
+        400,
+        "ACCOUNT_THROTTLED",
+      ),
+      s3: new AwsFault("SlowDown", "Please reduce your request rate.", 503),
+    };
+    refuse(response, seen, faults[seen.service] ?? new AwsFault("Throttling", "Rate exceeded", 400));
+  },
+  fail(response, seen, status) {
+    const code = seen.service === "ebs" ? "InternalServerException" : status === 503 ? "Unavailable" : "InternalError";
+    refuse(response, seen, new AwsFault(code, "An internal error has occurred.", status));
+  },
+};
+
+function refuse(response: http.ServerResponse, seen: Seen, fault: AwsFault): void {
+  answerFault(response, seen.service as AwsService, fault, "00000000-0000-4000-8000-000000000000");
+}
+
+/** Page blob calls by their `comp`, as the vendor's reference names them. */
+const BLOB_CALLS: Readonly<Record<string, string>> = {
+  "PUT page": "Put Page",
+  "GET pagelist": "Get Page Ranges",
+  "PUT metadata": "Set Blob Metadata",
+  "PUT properties": "Set Blob Properties",
+  "PUT lease": "Lease Blob",
+  "GET list": "List Blobs",
+  "PUT ": "Put Blob",
+  "GET ": "Get Blob",
+  "HEAD ": "Get Blob Properties",
+  "DELETE ": "Delete Blob",
+};
+
+const azure: Vendor = {
+  cloud: "azure",
+  see(request) {
+    const url = new URL(request.url ?? "/", "http://localhost");
+    const method = request.method ?? "";
+    const caller = String(request.headers["x-ms-client-request-id"] ?? "") && "client";
+    if (/^\/subscriptions\//i.test(url.pathname)) {
+      return { service: "management", operation: `${method} ${resourceType(url.pathname)}`, region: "", caller };
+    }
+    if (/\/oauth2\/|\/\.well-known\/|\/discovery\//.test(url.pathname)) {
+      return { service: "authority", operation: `${method} token`, region: "", caller };
+    }
+    const comp = url.searchParams.get("comp") ?? "";
+    return { service: "blob", operation: BLOB_CALLS[`${method} ${comp}`] ?? `${method} ${comp}`, region: "", caller };
+  },
+  throttle(response, seen) {
+    if (seen.service === "blob") azureBlobFault(response, 503, "ServerBusy", "The server is busy.");
+    else azureArmFault(response, 429, "TooManyRequests", "The request is being throttled.");
+  },
+  fail(response, seen, status) {
+    if (seen.service === "blob")
+      azureBlobFault(response, status, "InternalError", "Server encountered an internal error.");
+    else azureArmFault(response, status, "InternalServerError", "An internal execution error occurred.");
+  },
+};
+
+/** `galleries/images/versions` of a resource's path: its types, without its names. */
+function resourceType(path: string): string {
+  const provider = path.split(/\/providers\/[^/]+\//i).at(-1) ?? "";
+  return provider
+    .split("/")
+    .filter((_part, index) => index % 2 === 0)
+    .join("/");
+}
+
+function azureBlobFault(response: http.ServerResponse, status: number, code: string, message: string): void {
+  const body = `<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`;
+  answer(response, status, "application/xml", body, { "x-ms-error-code": code, "x-ms-version": "2025-01-05" });
+}
+
+function azureArmFault(response: http.ServerResponse, status: number, code: string, message: string): void {
+  const headers = status === 429 ? { "retry-after": "1" } : undefined;
+  answer(response, status, "application/json; charset=utf-8", JSON.stringify({ error: { code, message } }), headers);
+}
+
+const registry: Vendor = {
+  cloud: "registry",
+  see(request) {
+    const path = pathOf(request);
+    const thing = /\/blobs\/uploads\//.test(path)
+      ? "upload"
+      : (/\/(blobs|manifests|tags)\//.exec(path)?.[1]?.replace(/s$/, "") ?? "other");
+    return { service: "registry", operation: `${request.method} ${thing}`, region: "", caller: "" };
+  },
+  throttle(response) {
+    registryFault(response, 429, "TOOMANYREQUESTS", "too many requests");
+  },
+  fail(response, _seen, status) {
+    registryFault(response, status, "UNAVAILABLE", "the service is not available");
+  },
+};
+
+function registryFault(response: http.ServerResponse, status: number, code: string, message: string): void {
+  const body = JSON.stringify({ errors: [{ code, message, detail: null }] });
+  answer(response, status, "application/json", body, status === 429 ? { "retry-after": "1" } : undefined);
+}
+
+/** Any other server: web servers with composes, a queue's management interface. */
+const plain: Vendor = {
+  cloud: "plain",
+  see: (request) => ({ service: "", operation: `${request.method} ${pathOf(request)}`, region: "", caller: "" }),
+  throttle: (response) => answer(response, 429, "text/plain", "Too Many Requests\n", { "retry-after": "1" }),
+  fail: (response, _seen, status) => answer(response, status, "text/plain", `Status ${status}\n`),
+};
+
+export const VENDORS = { aws, azure, registry, plain } as const;
+
+function pathOf(request: http.IncomingMessage): string {
+  return (request.url ?? "/").split("?", 1)[0] ?? "/";
+}
