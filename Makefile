@@ -25,6 +25,7 @@ demo: setup pages ## release a sample compose to simulated clouds, leave the con
 
 unit: setup pages ## types, lint and the fast tests
 	tsc --noEmit
+	tsc -p web/tsconfig.json
 	biome check .
 	vitest run
 

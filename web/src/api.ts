@@ -1,0 +1,109 @@
+/** What the console's server says, as types, and how it is asked. Shapes follow src/durable/types.ts and src/catalog. */
+
+export type RunState = "waiting" | "running" | "done" | "failed" | "cancelled";
+
+export interface Trouble {
+  code: string;
+  message: string;
+  subject?: string;
+  tried?: string;
+  next?: string;
+  cloud?: string;
+  operation?: string;
+  region?: string;
+  requestId?: string;
+}
+
+export interface Run {
+  id: string;
+  workflow: string;
+  title: string;
+  labels: Record<string, string>;
+  parent?: string;
+  root: string;
+  queue: string;
+  state: RunState;
+  createdAt: number;
+  startedAt?: number;
+  endedAt?: number;
+  executor?: string;
+  error?: Trouble;
+}
+
+export interface Progress {
+  doneBytes?: number;
+  totalBytes?: number;
+  sentBytes?: number;
+  doneRegions?: number;
+  totalRegions?: number;
+}
+
+export interface Step {
+  run: string;
+  key: string;
+  name: string;
+  state: "running" | "done" | "failed" | "abandoned";
+  startedAt: number;
+  endedAt?: number;
+  error?: Trouble;
+  progress?: Progress;
+  attempts: { attempt: number; state: string; startedAt: number; endedAt?: number; error?: Trouble }[];
+}
+
+export interface LogLine {
+  at: number;
+  level: "debug" | "info" | "warn" | "error";
+  message: string;
+  fields?: Record<string, unknown>;
+  run: string;
+  step?: string;
+  attempt?: number;
+}
+
+export interface Image {
+  version: { composeId: string; arch: string; kind: string };
+  target: string;
+  cloud: string;
+  region: string;
+  id?: string;
+  name: string;
+  state: string;
+  error?: Trouble;
+  changedAt: string;
+}
+
+export interface Container {
+  composeId: string;
+  target: string;
+  registry: string;
+  repository: string;
+  digest: string;
+  tags: string[];
+  architectures: string[];
+  changedAt: string;
+}
+
+export interface Message {
+  id: string;
+  topic: string;
+  summary: string;
+  state: string;
+  body: unknown;
+  createdAt: string;
+}
+
+export class ApiError extends Error {
+  readonly trouble: Trouble;
+  constructor(trouble: Trouble) {
+    super(trouble.message);
+    this.trouble = trouble;
+  }
+}
+
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  const answer = await fetch(path, signal ? { signal } : {});
+  const body = (await answer.json().catch(() => ({}))) as { error?: Trouble };
+  if (!answer.ok)
+    throw new ApiError(body.error ?? { code: "unknown", message: `the server answered ${answer.status}` });
+  return body as T;
+}
