@@ -28,8 +28,11 @@ export interface Database {
   migrate(room: string, migrations: readonly Migration[]): Promise<void>;
   /** Calls back for every NOTIFY on the channel; reconnects by itself, and then calls back with "" once. */
   listen(channel: string, onNotify: (payload: string) => void): Promise<Listener>;
-  /** A pool of its own with the same target, for a library that wants to own one. The caller ends it. */
-  newPool(max: number): pg.Pool;
+  /**
+   * A pool of its own with the same target, for a library that wants to own one or for queries that must not wait
+   * behind others. The caller ends it. With `timeoutMs`, connecting and every query fail after it.
+   */
+  newPool(max: number, timeoutMs?: number): pg.Pool;
   /** Ends the pool; stops the embedded server when no other process uses it. Repeatable. */
   close(): Promise<void>;
 }
@@ -58,8 +61,9 @@ export async function openDatabase(options: OpenDatabaseOptions): Promise<Databa
 /** Connects to a server that runs. `release` is called once, after the last connection was ended. */
 export async function connect(url: string, log: Log, release: () => Promise<void>): Promise<Database> {
   const config: pg.ClientConfig = { connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS };
-  function newPool(max: number): pg.Pool {
-    const pool = new pg.Pool({ ...config, max });
+  function newPool(max: number, timeoutMs?: number): pg.Pool {
+    const limits = timeoutMs === undefined ? {} : { query_timeout: timeoutMs, connectionTimeoutMillis: timeoutMs };
+    const pool = new pg.Pool({ ...config, ...limits, max });
     // Idle connections break when the server restarts. Without a listener that would end the process.
     pool.on("error", (error) => log.warn("lost a connection to the database", { error: error.message }));
     return pool;

@@ -12,6 +12,7 @@ export { openEngine } from "./engine.ts";
 export type {
   AttemptState,
   AttemptView,
+  CrashPoint,
   Engine,
   EngineOptions,
   Flow,

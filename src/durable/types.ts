@@ -187,14 +187,21 @@ export interface ListQuery {
   readonly before?: string;
 }
 
+/** A run that waits for its children must not share a bounded queue with them: they would wait for each other. */
 export interface QueueOptions {
   readonly name: string;
   /** Runs of this queue that one executor works on at once. */
   readonly perWorker?: number;
   /** Runs of this queue that all executors together work on at once. */
   readonly global?: number;
-  /** How often it is looked at; 100 ms when absent. */
+  /** How often it is looked at; when absent 250 ms by a service and 100 ms by a command. */
   readonly pollMs?: number;
+}
+
+export interface CrashPoint {
+  readonly at: "begin" | "done" | "kept";
+  readonly run: string;
+  readonly step: string;
 }
 
 export interface EngineOptions<S> {
@@ -215,8 +222,11 @@ export interface EngineOptions<S> {
   readonly mask?: (text: string) => string;
   /** Unique per process; made up when absent. */
   readonly executorId?: string;
-  /** Test only: called at each step's boundaries, so that a test can kill the process there. */
-  readonly crashPoint?: (point: { at: "before" | "after"; run: string; step: string }) => void | Promise<void>;
+  /**
+   * Test only: called at each step's boundaries, so that a test can kill the process there. `begin`: nothing is done ·
+   * `done`: the body has returned, nothing is recorded · `kept`: the result is recorded.
+   */
+  readonly crashPoint?: (point: CrashPoint) => void;
 }
 
 export interface Engine<S> {
