@@ -13,7 +13,7 @@ import { handleEbs } from "./ebs.ts";
 import { handleEc2 } from "./ec2/index.ts";
 import { AwsFault, type AwsService, answer, answerFault, unknownOperation } from "./fault.ts";
 import { Query } from "./query.ts";
-import { handleS3, ObjectStore } from "./s3.ts";
+import { handleS3, ObjectStore, unwrapChunks } from "./s3.ts";
 import { readClaim, refusal, verify } from "./signature.ts";
 import { AWS_REGIONS, type AwsBehaviour, AwsState, type RegionSettings } from "./state.ts";
 import { handleSts } from "./sts.ts";
@@ -95,7 +95,12 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
           response,
         );
       } else if (service === "s3") {
-        const { status, type, body: content, headers } = handleS3(objects, caller, request.method ?? "", url, body);
+        const {
+          status,
+          type,
+          body: content,
+          headers,
+        } = handleS3(objects, caller, request.method ?? "", url, objectOf(request, body));
         answer(response, status, type ?? "application/xml", content ?? "", {
           ...headers,
           "x-amz-request-id": requestId,
@@ -125,6 +130,10 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
     },
     close: () => state.blocks.close(),
   };
+}
+
+function objectOf(request: http.IncomingMessage, body: Buffer): Buffer {
+  return String(request.headers["content-encoding"] ?? "").includes("aws-chunked") ? unwrapChunks(body) : body;
 }
 
 /** Largest bodies taken: a block, a form, an object. */

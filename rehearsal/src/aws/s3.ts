@@ -81,6 +81,24 @@ function listing(name: string, bucket: ReadonlyMap<string, Buffer>, url: URL): s
   return head.replace("</ListBucketResult>", `${contents}</ListBucketResult>`);
 }
 
+/**
+ * Takes the chunks apart that newer clients wrap an object in, with a checksum behind the last one.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+ */
+export function unwrapChunks(body: Buffer): Buffer {
+  const parts: Buffer[] = [];
+  for (let at = 0; ; ) {
+    const end = body.indexOf("\r\n", at);
+    const size = end < 0 ? Number.NaN : Number.parseInt(body.toString("latin1", at, end), 16);
+    if (!(size >= 0) || end + 2 + size > body.length) {
+      throw new AwsFault("IncompleteBody", "The request body terminated unexpectedly.");
+    }
+    if (size === 0) return Buffer.concat(parts);
+    parts.push(body.subarray(end + 2, end + 2 + size));
+    at = end + 2 + size + 2;
+  }
+}
+
 /** MD5 is what an ETag of S3 is; nothing is secured by it. */
 function etagOf(body: Buffer): string {
   return `"${createHash("md5").update(body).digest("hex")}"`;

@@ -79,7 +79,7 @@ function payloadHashes(request: http.IncomingMessage, service: AwsService, bodyS
   const announced = request.headers["x-amz-content-sha256"];
   const block = service === "ebs" && request.method === "PUT";
   if (typeof announced === "string") {
-    const trusted = block || (service === "s3" && announced === UNSIGNED);
+    const trusted = block || (service === "s3" && S3_UNSIGNED.includes(announced));
     if (!trusted && announced !== bodySha256()) throw refusal(service, "payload");
     return [announced];
   }
@@ -87,6 +87,7 @@ function payloadHashes(request: http.IncomingMessage, service: AwsService, bodyS
 }
 
 const UNSIGNED = "UNSIGNED-PAYLOAD";
+const S3_UNSIGNED = [UNSIGNED, "STREAMING-UNSIGNED-PAYLOAD-TRAILER"];
 
 function canonicalRequest(request: http.IncomingMessage, claim: Claim, payloadHash: string): string {
   const [path = "/", query = ""] = splitOnce(request.url ?? "/", "?");

@@ -95,15 +95,19 @@ const azure: Vendor = {
   see(request) {
     const url = new URL(request.url ?? "/", "http://localhost");
     const method = request.method ?? "";
-    const caller = String(request.headers["x-ms-client-request-id"] ?? "") && "client";
     if (/^\/subscriptions\//i.test(url.pathname)) {
-      return { service: "management", operation: `${method} ${resourceType(url.pathname)}`, region: "", caller };
+      return { service: "management", operation: `${method} ${resourceType(url.pathname)}`, region: "", caller: "" };
     }
     if (/\/oauth2\/|\/\.well-known\/|\/discovery\//.test(url.pathname)) {
-      return { service: "authority", operation: `${method} token`, region: "", caller };
+      return { service: "authority", operation: `${method} token`, region: "", caller: "" };
     }
     const comp = url.searchParams.get("comp") ?? "";
-    return { service: "blob", operation: BLOB_CALLS[`${method} ${comp}`] ?? `${method} ${comp}`, region: "", caller };
+    return {
+      service: "blob",
+      operation: BLOB_CALLS[`${method} ${comp}`] ?? `${method} ${comp}`,
+      region: "",
+      caller: "",
+    };
   },
   throttle(response, seen) {
     if (seen.service === "blob") azureBlobFault(response, 503, "ServerBusy", "The server is busy.");
@@ -118,8 +122,9 @@ const azure: Vendor = {
 
 /** `galleries/images/versions` of a resource's path: its types, without its names. */
 function resourceType(path: string): string {
-  const provider = path.split(/\/providers\/[^/]+\//i).at(-1) ?? "";
-  return provider
+  const rest = path.split(/\/providers\/[^/]+\//i).at(-1) ?? "";
+  return rest
+    .replace(/^\//, "")
     .split("/")
     .filter((_part, index) => index % 2 === 0)
     .join("/");
