@@ -33,6 +33,9 @@ export interface RunningRehearsal {
 
 export interface RehearsalModule {
   startRehearsal(options: { scenario?: string; blobDir?: string }): Promise<RunningRehearsal>;
+}
+
+export interface SampleModule {
   makeSampleDisk(path: string, bytes: number, dataBytes: number, seed: string): Promise<void>;
   makeSampleCompose(options: {
     disk: string;
@@ -46,9 +49,18 @@ export interface RehearsalModule {
 const WORKSPACE = "@slipway/rehearsal";
 
 export async function loadRehearsal(): Promise<RehearsalModule> {
+  return (await load(WORKSPACE)) as RehearsalModule;
+}
+
+export async function loadSample(): Promise<SampleModule> {
+  return (await load(`${WORKSPACE}/sample`)) as SampleModule;
+}
+
+async function load(name: string): Promise<unknown> {
   try {
-    return (await import(WORKSPACE)) as RehearsalModule;
+    return await import(name);
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
     throw new SlipwayError("unsupported", "the simulated clouds are not part of this installation", {
       next: 'Run this in a checkout of the repository, after "make setup".',
       cause: error,

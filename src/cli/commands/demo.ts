@@ -3,7 +3,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { MiB } from "../../lib/units.ts";
 import { duration, EXIT } from "../output.ts";
-import { loadRehearsal, writeRehearsalConfig } from "../rehearsal.ts";
+import { loadRehearsal, loadSample, writeRehearsalConfig } from "../rehearsal.ts";
 import type { Session } from "../session.ts";
 import { releaseWith } from "./release.ts";
 import { parseListen, untilStopped } from "./serve.ts";
@@ -21,7 +21,7 @@ export async function demo(session: Session, options: { once?: boolean; listen: 
   const { output } = session;
   const rehearsalModule = await loadRehearsal();
   const root = resolve((await session.config()).data_dir, "demo");
-  const compose = await sampleCompose(session, rehearsalModule, root);
+  const compose = await sampleCompose(session, root);
 
   const directory = join(root, `run-${process.pid}`);
   await mkdir(join(directory, "blobs"), { recursive: true });
@@ -57,16 +57,13 @@ export async function demo(session: Session, options: { once?: boolean; listen: 
   return code ?? EXIT.failed;
 }
 
-async function sampleCompose(
-  session: Session,
-  { makeSampleDisk, makeSampleCompose }: Awaited<ReturnType<typeof loadRehearsal>>,
-  root: string,
-): Promise<string> {
+async function sampleCompose(session: Session, root: string): Promise<string> {
   const id = "Fedora-43-20251021.0";
   const out = join(root, "composes");
   const directory = join(out, id, "compose");
   // STATUS is written last: where it is, everything is.
   if (existsSync(join(out, id, "STATUS"))) return directory;
+  const { makeSampleDisk, makeSampleCompose } = await loadSample();
   session.output.say(
     "Making a sample compose: a disk in the formats of AWS, Azure and GCP, and two container images …",
   );
