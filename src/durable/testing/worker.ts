@@ -2,7 +2,7 @@
 import { openDatabase } from "../../database/index.ts";
 import { silent } from "../../lib/call.ts";
 import { type CrashPoint, openEngine } from "../index.ts";
-import { allWorkflows, storyOptions } from "./story.ts";
+import { allWorkflows, story, storyOptions } from "./story.ts";
 
 const { url, crash, leaseMs } = JSON.parse(process.argv[2] ?? "{}") as {
   url: string;
@@ -21,7 +21,12 @@ const engine = await openEngine({
 engine.register(allWorkflows);
 await engine.launch();
 process.send?.({ executor: engine.executorId });
-process.on("message", async () => {
+process.on("message", async ({ start }: { start?: string }) => {
+  if (start !== undefined) {
+    const run = await engine.start(story, null, { runId: start, queue: "stories" });
+    process.send?.({ result: await run.result() });
+    return;
+  }
   await engine.close();
   await database.close();
   process.disconnect();
