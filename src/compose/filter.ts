@@ -1,6 +1,6 @@
 import type { Artifact } from "../model.ts";
 import { byText } from "./order.ts";
-import type { ArtifactFilter, System } from "./types.ts";
+import type { ArtifactFilter } from "./types.ts";
 import { indexOfMatch, matchesAny } from "./wildcard.ts";
 
 /** In the order a person would ask: a qcow2 is not "the wrong subvariant". */
@@ -27,18 +27,21 @@ export function taken(filter: ArtifactFilter, artifacts: readonly Artifact[]): A
 }
 
 /** Why no rule of the system takes an artifact: told from the rule that came nearest to taking it. */
-export function whyNotTaken(artifact: Artifact, system: System): string {
-  const filters = [...system.images, ...system.containers].map((rule) => rule.select);
-  const furthest = Math.max(-1, ...filters.map((filter) => fieldsTaken(filter, artifact)));
+export function whyNotTaken(
+  artifact: Artifact,
+  rules: readonly { readonly select: ArtifactFilter }[],
+  system: string,
+): string {
+  const furthest = Math.max(-1, ...rules.map((rule) => fieldsTaken(rule.select, artifact)));
   const field = FIELDS[furthest];
-  if (field === "format") return `${artifact.type}: format ${artifact.format} is not selected by ${system.name}`;
-  if (field === "variant") return `${artifact.type}: variant ${artifact.variant} is not selected by ${system.name}`;
+  if (field === "format") return `${artifact.type}: format ${artifact.format} is not selected by ${system}`;
+  if (field === "variant") return `${artifact.type}: variant ${artifact.variant} is not selected by ${system}`;
   if (field === "subvariant") {
     const has = artifact.subvariant === "" ? "without a subvariant" : `of subvariant ${artifact.subvariant}`;
-    return `${artifact.type} ${has} is not selected by ${system.name}`;
+    return `${artifact.type} ${has} is not selected by ${system}`;
   }
   if (field === "arch") return `arch ${artifact.arch} is not offered`;
-  return `${artifact.type}: no rule of ${system.name} selects it`;
+  return `${artifact.type}: no rule of ${system} selects it`;
 }
 
 /** How many of FIELDS, from the first, the filter takes. */

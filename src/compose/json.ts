@@ -6,8 +6,6 @@ import { SlipwayError } from "../lib/errors.ts";
  */
 export const JSON_LIMITS = { characters: 16 * 1024 * 1024, depth: 32 } as const;
 
-const POISON = new Set(["__proto__", "prototype"]);
-
 /** @throws SlipwayError `invalid`, its subject the file */
 export function parseBoundedJson(text: string, file: string): unknown {
   if (text.length > JSON_LIMITS.characters) {
@@ -18,7 +16,7 @@ export function parseBoundedJson(text: string, file: string): unknown {
   try {
     // A reviver sees every own key, __proto__ too, which plain assignment would swallow.
     value = JSON.parse(text, (key, inner) => {
-      if (POISON.has(key)) throw new PoisonedKey(key);
+      if (key === "__proto__") throw new PoisonedKey(key);
       return inner;
     });
   } catch (cause) {

@@ -1,19 +1,18 @@
 import type { Artifact } from "../model.ts";
-import { channelOf, kindOf, prereleaseOf } from "./channel.ts";
+import { holds } from "./condition.ts";
 import { taken } from "./filter.ts";
 import { badName, checkName, placeholdersOf, sharedPlaceholders } from "./names.ts";
 import { byText } from "./order.ts";
 import { plannedBase } from "./planned.ts";
-import { isCurrent } from "./releases.ts";
 import { type Selecting, targetsOf } from "./select.ts";
 import { fillTemplate, type PlaceholderValues } from "./template.ts";
-import type { ContainerRule, PlannedGroup, PlannedImage, TagRule } from "./types.ts";
-import { matchesAny } from "./wildcard.ts";
+import type { ContainerRule, PlannedGroup, PlannedImage } from "./types.ts";
 
 /** One group a repository, with all its architectures and registries: by rule, then by repository. */
 export function selectContainers(selecting: Selecting): PlannedGroup[] {
+  const { applies } = selecting;
   return selecting.system.containers.flatMap((rule, index) =>
-    groupsOfRule(selecting, rule, `${selecting.system.name} containers[${index}]`),
+    applies(rule) ? groupsOfRule(selecting, rule, `${selecting.system.name} containers[${index}]`) : [],
   );
 }
 
@@ -84,20 +83,13 @@ function tagsFor(
   values: PlaceholderValues,
   place: string,
 ): { tags: readonly string[]; versionTag?: string } {
+  const { compose, system, releases } = selecting;
   const shared = sharedPlaceholders(values);
   const fill = (template: string, field: string) =>
     checkName("tag", fillTemplate(template, shared), `${place}.${field}`);
-  const found = rule.tags.find((candidate) => holds(selecting, candidate.when));
+  const found = rule.tags.find((candidate) => holds(candidate.when, compose, system, releases));
   if (!found)
     throw badName(`${place}.tags`, "no tag rule holds for this compose; end the list with one without `when`");
   const tags = found.tags.map((template) => fill(template, "tags"));
   return rule.version_tag === undefined ? { tags } : { tags, versionTag: fill(rule.version_tag, "version_tag") };
-}
-
-function holds({ compose, system, releases }: Selecting, when: TagRule["when"]): boolean {
-  if (!when) return true;
-  if (when.kind && !when.kind.includes(kindOf(compose, releases))) return false;
-  if (when.channel && !matchesAny(when.channel, channelOf(compose, system.channels, releases))) return false;
-  if (when.current !== undefined && when.current !== isCurrent(compose.release.version, releases)) return false;
-  return when.prerelease === undefined || when.prerelease === prereleaseOf(compose, releases);
 }

@@ -12,7 +12,7 @@ export function selectDisks(selecting: Selecting): PlannedGroup[] {
   // What was named so far: two images of one name in one target would be one image with unknown bytes.
   const named = new Map<string, PlannedImage>();
   return selecting.system.images.flatMap((rule, index) =>
-    groupsOfRule(selecting, rule, `${selecting.system.name} images[${index}]`, named),
+    selecting.applies(rule) ? groupsOfRule(selecting, rule, `${selecting.system.name} images[${index}]`, named) : [],
   );
 }
 

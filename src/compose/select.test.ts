@@ -169,6 +169,8 @@ describe("containers", () => {
   test("ELN", () => {
     const [first] = tagsOf({ id: "Fedora-eln-20250820.n.0", type: "nightly", version: "eln" }, "BaseOS");
     expect(first).toEqual(["fedora-registry", "eln", ["latest"]]);
+    // ELN's number is Rawhide's: its base container must not become fedora:45.
+    expect(tagsOf({ id: "Fedora-eln-20250820.n.0", type: "nightly", version: "eln" })).toEqual([]);
   });
 
   test("every architecture of a repository is one group", () => {
@@ -227,9 +229,16 @@ describe("what is not released says why", () => {
     [{ id: "Fedora-Epel-43-20251021.0", short: "Fedora-Epel" }, "fedora-cloud does not take composes of Fedora-Epel"],
     [{ id: "Fedora-43-updates-20251021.0", releaseType: "updates" }, "fedora-cloud does not take release type updates"],
     [{ id: "Fedora-43-20251021.t.0", type: "test" }, "fedora-cloud does not take compose type test"],
+    [{ status: "STARTED" }, "the compose is STARTED, not FINISHED"],
     [{ status: "DOOMED" }, "the compose is DOOMED, not FINISHED"],
   ])("%j", (made, why) => {
     expect(reason(AWS, made)).toBe(why);
+  });
+
+  test("a system that is switched off takes nothing", () => {
+    const { items, skipped } = select({ images: [AWS] }, { ...cloudSystem(), enabled: false });
+    expect(items).toEqual([]);
+    expect(skipped[0]?.reason).toBe("system fedora-cloud is switched off");
   });
 
   test("an incomplete compose gives fewer images and a note", () => {

@@ -1,13 +1,14 @@
 import { SlipwayError } from "../lib/errors.ts";
 import type { Artifact } from "../model.ts";
 import { channelOf, kindOf, prereleaseOf } from "./channel.ts";
+import { holds } from "./condition.ts";
 import { whyNotTaken } from "./filter.ts";
 import { byText } from "./order.ts";
 import { releaseNumberOf } from "./releases.ts";
 import { selectContainers } from "./select-containers.ts";
 import { selectDisks } from "./select-disks.ts";
 import { systemTakes } from "./system.ts";
-import type { Compose, PlannedGroup, PlanTarget, ReleaseState, Selection, System } from "./types.ts";
+import type { Compose, Condition, PlannedGroup, PlanTarget, ReleaseState, Selection, System } from "./types.ts";
 
 /** What the two kinds of rule are applied to, and where they tell what became of each artifact. */
 export interface Selecting {
@@ -15,6 +16,8 @@ export interface Selecting {
   readonly system: System;
   readonly releases: ReleaseState;
   readonly targets: Readonly<Record<string, PlanTarget>>;
+  /** Whether a rule is meant for this compose. */
+  applies(rule: { readonly when?: Condition | undefined }): boolean;
   /** Says why an artifact that a rule takes makes no image; the first reason stays. */
   skip(artifact: Artifact, reason: string): void;
   note(text: string): void;
@@ -41,6 +44,7 @@ export function selectImages(
     system,
     releases,
     targets,
+    applies: (rule) => holds(rule.when, compose, system, releases),
     skip: ({ path }, reason) => void (reasons.has(path) || reasons.set(path, reason)),
     note: (text) => void (notes.includes(text) || notes.push(text)),
   };
@@ -54,8 +58,9 @@ export function selectImages(
 
   const items = groups.flatMap((group) => group.items);
   const released = new Set(items.map((item) => item.artifact.path));
+  const rules = [...system.images, ...system.containers].filter(selecting.applies);
   for (const artifact of compose.artifacts) {
-    selecting.skip(artifact, decision.takes ? whyNotTaken(artifact, system) : decision.reason);
+    selecting.skip(artifact, decision.takes ? whyNotTaken(artifact, rules, system.name) : decision.reason);
   }
   return {
     compose: compose.id,

@@ -11,6 +11,7 @@ export function systemTakes(
   system: System,
   releases: ReleaseState,
 ): { readonly takes: true } | { readonly takes: false; readonly reason: string } {
+  if (system.enabled === false) return { takes: false, reason: `system ${system.name} is switched off` };
   const filter = { type: RELEASED_TYPES, ...definedOnly(system.composes) };
   const refused = whyNot(compose, filter);
   if (refused) return { takes: false, reason: `${system.name} does not take ${refused}` };

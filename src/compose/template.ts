@@ -63,7 +63,7 @@ export function fillTemplate(template: string, values: Partial<PlaceholderValues
 
 /** The known name that a misspelt one most likely means; undefined when none is close. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
-  // A name of 8 letters may be off by 3: enough for a swapped pair and a plural, too little for another word.
+  // A name of 8 letters may be off by 3: enough for two slips and a plural, too little for another word.
   const limit = Math.max(1, Math.ceil(name.length / 3));
   let best: { name: string; distance: number } | undefined;
   for (const candidate of known) {
@@ -73,16 +73,21 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best?.name;
 }
 
-/** Levenshtein: letters to insert, delete or change. */
+/** Letters to insert, delete, change or swap with their neighbour. */
 function editDistance(a: string, b: string): number {
   if (Math.abs(a.length - b.length) > 40) return 41;
-  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  const row = (at: number) => [at, ...Array<number>(b.length).fill(0)];
+  let beforeLast: number[] = [];
+  let last = row(0).map((_, at) => at);
   for (let i = 1; i <= a.length; i++) {
-    const next = [i];
+    const next = row(i);
     for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+      const changed = last[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next[j] = Math.min(last[j]! + 1, next[j - 1]! + 1, changed);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (swapped) next[j] = Math.min(next[j]!, beforeLast[j - 2]! + 1);
     }
-    row = next;
+    [beforeLast, last] = [last, next];
   }
-  return row[b.length]!;
+  return last[b.length]!;
 }

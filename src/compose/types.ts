@@ -80,7 +80,18 @@ export type OfferWhen = "all" | { readonly quorum: number };
 /** How far a release goes by itself: offered, or registered and left for `slipway images promote`. */
 export type ReleaseAs = "active" | "candidate";
 
+/** What a compose is, as rules ask it; all of it must hold. */
+export interface Condition {
+  readonly kind?: readonly Kind[] | undefined;
+  readonly channel?: readonly string[] | undefined;
+  /** True: the newest stable release only. */
+  readonly current?: boolean | undefined;
+  readonly prerelease?: boolean | undefined;
+}
+
 export interface ImageRule {
+  /** For which composes; absent = all the system takes. */
+  readonly when?: Condition | undefined;
   readonly select: ArtifactFilter;
   /** Names of targets. */
   readonly to: readonly string[];
@@ -98,19 +109,12 @@ export interface ImageRule {
 
 /** First rule whose `when` holds gives the floating tags. */
 export interface TagRule {
-  readonly when?:
-    | {
-        readonly kind?: readonly Kind[] | undefined;
-        readonly channel?: readonly string[] | undefined;
-        /** True: the newest stable release only. */
-        readonly current?: boolean | undefined;
-        readonly prerelease?: boolean | undefined;
-      }
-    | undefined;
+  readonly when?: Condition | undefined;
   readonly tags: readonly string[];
 }
 
 export interface ContainerRule {
+  readonly when?: Condition | undefined;
   readonly select: ArtifactFilter;
   readonly to: readonly string[];
   /** Subvariant → repository. */
@@ -125,6 +129,8 @@ export interface ContainerRule {
 /** A distribution's data: which composes, which artifacts, which targets, which names. */
 export interface System {
   readonly name: string;
+  /** Absent = on. */
+  readonly enabled?: boolean | undefined;
   readonly composes: ComposeFilter;
   readonly channels: readonly ChannelRule[];
   readonly images: readonly ImageRule[];

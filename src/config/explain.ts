@@ -45,7 +45,7 @@ function explainIssue(issue: Issue, base: Path, value: Json, positions: Position
       if (given === undefined) return problem("is missing");
       return problem(
         issue.message.startsWith("Invalid input")
-          ? `expected ${issue.expected}, not ${typeName(given)}`
+          ? `expected ${EXPECTED[issue.expected] ?? issue.expected}, not ${typeName(given)}`
           : issue.message,
       );
     default:
@@ -53,11 +53,11 @@ function explainIssue(issue: Issue, base: Path, value: Json, positions: Position
   }
 }
 
-/** The alternative that was meant: one whose faults lie inside it, or an object with a misspelt key. */
+/** The alternative that was meant: one whose faults lie inside it, an object with a misspelt key, a check of ours. */
 function closestBranch(branches: readonly (readonly Issue[])[], given: Json | undefined): readonly Issue[] | undefined {
   const meant = branches.filter(
     (branch) =>
-      branch.some((issue) => issue.path.length > 0) ||
+      branch.some((issue) => issue.path.length > 0 || issue.code === "custom") ||
       (typeof given === "object" && branch.some((issue) => issue.code === "unrecognized_keys")),
   );
   return meant.sort((a, b) => a.length - b.length)[0];
@@ -101,6 +101,16 @@ function valueAt(value: Json, path: Path): Json | undefined {
   }
   return at;
 }
+
+const EXPECTED: Readonly<Record<string, string>> = {
+  array: "a list",
+  boolean: "true or false",
+  int: "a whole number",
+  number: "a number",
+  object: "a mapping",
+  record: "a mapping",
+  string: "text",
+};
 
 function typeName(value: Json): string {
   if (value === null) return "nothing";

@@ -43,7 +43,7 @@ export async function readFiles(file: string): Promise<Files> {
     return merged;
   };
   const { value, positions } = await read(resolve(file), undefined);
-  return { value: withoutNulls(value), positions, files };
+  return { value, positions, files };
 }
 
 async function readText(path: string, from: Position | undefined): Promise<string> {
@@ -109,12 +109,4 @@ function merge(into: Settings, value: Mapping, positions: Settings["positions"],
 
 function isMapping(value: Json | undefined): value is Mapping {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function withoutNulls(value: Mapping): Mapping {
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, inner]) => inner !== null)
-      .map(([key, inner]) => [key, isMapping(inner) ? withoutNulls(inner) : inner]),
-  );
 }

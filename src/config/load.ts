@@ -37,7 +37,7 @@ export function parseConfig(text: string, file = "slipway.yaml"): Config {
 }
 
 function configOf({ value, positions, files }: Files): Config {
-  const settings: Json = resolvePaths(value, positions);
+  const settings = withoutNulls(resolvePaths(value, positions));
   const result = configSchema.safeParse(settings);
   if (!result.success) throw configError(explain(result.error.issues, settings, positions));
   const { include: _, targets, systems, ...rest } = result.data;
@@ -52,6 +52,14 @@ function configOf({ value, positions, files }: Files): Config {
 /** Gives each entry its own name, so that it can travel alone. */
 function named<T extends object>(entries: Readonly<Record<string, T>>): Record<string, T & { readonly name: string }> {
   return Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, { ...entry, name }]));
+}
+
+/** A setting without a value is one that was not set, or taken back by an overlay. */
+function withoutNulls(value: Json): Json {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== "object" || value === null) return value;
+  const set = Object.entries(value).filter(([, inner]) => inner !== null);
+  return Object.fromEntries(set.map(([key, inner]) => [key, withoutNulls(inner)]));
 }
 
 async function exists(path: string): Promise<boolean> {

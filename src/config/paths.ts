@@ -10,7 +10,6 @@ const PATH_SETTINGS = [
   "bus.ca_file",
   "bus.cert_file",
   "bus.key_file",
-  "automation.playbooks",
   "targets.*.ca_file",
   "targets.*.directory",
   "targets.*.client_cert.cert",

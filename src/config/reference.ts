@@ -36,8 +36,9 @@ has a default. The file is strict: an unknown key is an error with its line and 
 function section(name: string, schema: JsonSchema): string[] {
   const lines = [`## ${name}\n`];
   if (schema.description) lines.push(`${schema.description}\n`);
+  if (schema.properties && Object.keys(schema.properties).length === 0) return lines;
   const entry = entryOf(schema);
-  if (!entry) return [...lines, `${typeOf(schema)}. ${defaultOf(schema)}\n`];
+  if (!entry) return [...lines, `Value: ${typeOf(schema)}. Default: ${defaultOf(schema) || "none"}.\n`];
   for (const branch of entry.branches) {
     const cloud = branch.properties?.cloud?.const;
     if (typeof cloud === "string") lines.push(`### cloud: ${cloud}\n`);

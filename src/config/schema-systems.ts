@@ -22,8 +22,8 @@ const artifactFilter = z
   .strictObject({
     type: patterns.optional().describe("productmd's types: `raw-xz`."),
     format: patterns.optional().describe("productmd's formats: `raw.xz`."),
-    subvariant: patterns.optional(),
-    variant: patterns.optional(),
+    subvariant: patterns.optional().describe("`Cloud_Base`."),
+    variant: patterns.optional().describe("Variants move about between releases; `subvariant` is steadier."),
     arch: patterns.optional().describe("Default: whatever the compose has."),
   })
   .describe(
@@ -46,7 +46,18 @@ const requiredArches = z
   .default([])
   .describe("If the compose lacks one of these, nothing of the rule is released.");
 
+const condition = z.strictObject({
+  kind: z
+    .array(z.enum(["rc", "nightly", "rawhide", "eln", "branched"]))
+    .min(1)
+    .optional(),
+  channel: patterns.optional(),
+  current: z.boolean().optional().describe("True: the newest stable release only."),
+  prerelease: z.boolean().optional().describe("True: before a release only."),
+});
+
 const imageRule = z.strictObject({
+  when: condition.optional().describe("For which composes. Absent: all the system takes."),
   select: artifactFilter,
   to: targets,
   name: template()
@@ -70,18 +81,7 @@ const imageRule = z.strictObject({
 const sharedPlaceholders = Object.keys(PLACEHOLDERS).filter((name) => !PER_FILE.some((own) => own === name));
 
 const tagRule = z.strictObject({
-  when: z
-    .strictObject({
-      kind: z
-        .array(z.enum(["rc", "nightly", "rawhide", "eln", "branched"]))
-        .min(1)
-        .optional(),
-      channel: patterns.optional(),
-      current: z.boolean().optional().describe("True: the newest stable release only."),
-      prerelease: z.boolean().optional(),
-    })
-    .optional()
-    .describe("All of it must hold. Absent: always."),
+  when: condition.optional().describe("All of it must hold. Absent: always."),
   tags: z.array(template(sharedPlaceholders)).min(1).describe("Floating tags, the most exact first."),
 });
 
@@ -93,6 +93,7 @@ const repository = z
   );
 
 const containerRule = z.strictObject({
+  when: condition.optional().describe("For which composes. Absent: all the system takes."),
   select: artifactFilter,
   to: targets,
   repositories: z.record(z.string(), repository).describe("Subvariant → repository. Others are skipped."),
@@ -105,7 +106,7 @@ const containerRule = z.strictObject({
 });
 
 export const system = z.strictObject({
-  enabled: z.boolean().default(true),
+  enabled: z.boolean().default(true).describe("Off: it takes no compose."),
   composes: composeFilter
     .extend({ channel: patterns.optional().describe("Channels, after `channels` named them.") })
     .prefault({})

@@ -1,6 +1,5 @@
 import { z } from "zod";
 import type { PlanTarget, System } from "../compose/index.ts";
-import { GiB } from "../lib/units.ts";
 import { type SystemSettings, system } from "./schema-systems.ts";
 import { type TargetSettings, target } from "./schema-targets.ts";
 import { byteSize, isoDate, isoMoment, ownName, secret, urlWithoutSecret, valueOrRef } from "./values.ts";
@@ -17,10 +16,11 @@ const database = z
       .union([urlWithoutSecret(["postgres:", "postgresql:"]), ...secret.options])
       .optional()
       .describe("A PostgreSQL server. Default: one of our own, in the data directory."),
-    password: secret.optional(),
-    ca_file: path.optional(),
+    password: secret.optional().describe("Of the URL's user."),
+    ca_file: path.optional().describe("PEM file of the authority that signed the server's certificate."),
   })
-  .prefault({});
+  .prefault({})
+  .describe("Where Slipway remembers.");
 
 const bus = z.strictObject({
   fedora_messaging: path.optional().describe("fedora-messaging's own config.toml; what it says is the default below."),
@@ -30,11 +30,11 @@ const bus = z.strictObject({
     .describe("Address of the broker."),
   username: valueOrRef.optional(),
   password: secret.optional(),
-  ca_file: path.optional(),
+  ca_file: path.optional().describe("PEM file of the authority that signed the broker's certificate."),
   cert_file: path.optional().describe("Client certificate, for SASL EXTERNAL."),
   key_file: path.optional(),
   exchange: z.string().default("amq.topic"),
-  queue: z.string().optional(),
+  queue: z.string().optional().describe("Bus queue to read from."),
   topics: z.array(z.string().min(1)).default([]).describe("Patterns the queue is bound to."),
   topic_prefix: z.string().default("org.fedoraproject.dev").describe("Stands before the topics of our own messages."),
 });
@@ -67,9 +67,9 @@ const rule = z.strictObject({
 });
 
 const freeze = z.strictObject({
-  from: isoMoment,
+  from: isoMoment.describe("`2026-04-20T12:00Z`"),
   until: isoMoment,
-  reason: z.string().min(1),
+  reason: z.string().min(1).describe("Shown to whoever asks why nothing moves."),
   systems: z.array(ownName).optional().describe("Default: all."),
 });
 
@@ -77,7 +77,7 @@ const perCloud = z.int().min(1).max(64);
 
 const limits = z
   .strictObject({
-    max_disk_bytes: byteSize.default(64 * GiB).describe("Virtual size above which a disk is refused."),
+    max_disk_bytes: byteSize.prefault("64 GiB").describe("Virtual size above which a disk is refused."),
     concurrency: z
       .strictObject({
         aws: perCloud.default(4),
@@ -110,7 +110,7 @@ const console_ = z
         error: "expected host:port, or off",
       })
       .transform((given) => (given === false ? ("off" as const) : given))
-      .default("127.0.0.1:8080")
+      .prefault("127.0.0.1:8080")
       .describe("`host:port`, or `off` for no incoming connections at all."),
   })
   .prefault({});
@@ -129,18 +129,10 @@ export const configSchema = z.strictObject({
   targets: z.record(ownName, target).default({}).describe("Where images go, by names of your choice."),
   systems: z.record(ownName, system).default({}).describe("Distributions, by names of your choice."),
   rules: z.array(rule).default([]).describe("Which events start releases."),
-  lifecycle: z
-    .strictObject({
-      max_removals: z.int().min(0).default(50).describe("A plan that would remove more is refused."),
-    })
-    .prefault({}),
-  automation: z
-    .strictObject({ playbooks: path.optional().describe("Directory of playbooks, by exact topic.") })
-    .prefault({}),
+  lifecycle: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
+  automation: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
   console: console_,
-  notifications: z
-    .strictObject({ mail_to: z.array(z.string().regex(/^\S+@\S+$/, "is not a mail address")).default([]) })
-    .prefault({}),
+  notifications: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
   freeze: z.array(freeze).default([]).describe("Windows in which nothing is offered."),
   limits,
   sources,
