@@ -140,13 +140,15 @@ const SYSTEMS = {
     composes: { short: ["Fedora", "Fedora-Cloud"] },
     images: [
       {
-        select: { type: "raw-xz", format: "raw.xz", subvariant: "Cloud_Base", arch: ["x86_64", "aarch64"] },
+        select: { type: ["raw-xz"], format: ["raw.xz"], subvariant: ["Cloud_Base"], arch: ["x86_64", "aarch64"] },
         to: ["aws"],
         name: "Fedora-Cloud-Base-AmazonEC2.{arch}-{version}{-prerelease}-{build}",
       },
       {
-        select: { type: "vhd-compressed", subvariant: "Cloud_Base", arch: ["x86_64", "aarch64"] },
+        select: { type: ["vhd-compressed"], subvariant: ["Cloud_Base"], arch: ["x86_64", "aarch64"] },
         to: ["azure"],
+        definition: "Fedora-Cloud-{version}{-prerelease}-{azure_arch}",
+        version: "{number}.{date}.{respin}",
         release_as: "candidate",
       },
     ],
@@ -155,6 +157,8 @@ const SYSTEMS = {
         select: { type: ["container", "docker"] },
         to: ["registry"],
         repositories: { Container_Base: "fedora", Container_Minimal_Base: "fedora-minimal" },
+        version_tag: "{number}.{date}.{respin}",
+        tags: [{ when: { current: true }, tags: ["{number}", "latest"] }, { tags: ["{number}"] }],
       },
     ],
   },
