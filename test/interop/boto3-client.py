@@ -1,0 +1,102 @@
+"""Does with boto3 what a release does, against the URL it is given, and prints what it saw as one JSON object.
+
+Arguments: URL, path of the CA's PEM, access key id, secret access key.
+"""
+import base64
+import hashlib
+import json
+import os
+import sys
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+url, ca, key_id, secret = sys.argv[1:5]
+
+
+def client(service, region="us-east-1", secret=secret):
+    return boto3.client(
+        service,
+        region_name=region,
+        endpoint_url=url,
+        verify=ca,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+
+
+def refused(call, **arguments):
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return None
+
+
+seen = {}
+ec2, away, ebs = client("ec2"), client("ec2", "eu-west-1"), client("ebs")
+seen["account"] = client("sts").get_caller_identity()["Account"]
+
+snapshot = ebs.start_snapshot(VolumeSize=1, Timeout=60, Tags=[{"Key": "key", "Value": "v"}])["SnapshotId"]
+data = os.urandom(524288)
+digest = hashlib.sha256(data).digest()
+block = {
+    "SnapshotId": snapshot,
+    "BlockIndex": 3,
+    "BlockData": data,
+    "DataLength": len(data),
+    "Checksum": base64.b64encode(digest).decode(),
+    "ChecksumAlgorithm": "SHA256",
+}
+ebs.put_snapshot_block(**block)
+wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+seen["wrong_checksum"] = refused(ebs.put_snapshot_block, **{**block, "Checksum": wrong})
+seen["completed"] = ebs.complete_snapshot(
+    SnapshotId=snapshot,
+    ChangedBlocksCount=1,
+    Checksum=base64.b64encode(hashlib.sha256(digest).digest()).decode(),
+    ChecksumAlgorithm="SHA256",
+    ChecksumAggregationMethod="LINEAR",
+)["Status"]
+ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+blocks = ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
+got = ebs.get_snapshot_block(SnapshotId=snapshot, **blocks[0])
+seen["read_back"] = got["BlockData"].read() == data and got["Checksum"] == block["Checksum"]
+
+registration = {
+    "Name": "interop image-1",
+    "Architecture": "x86_64",
+    "VirtualizationType": "hvm",
+    "RootDeviceName": "/dev/sda1",
+    "EnaSupport": True,
+    "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": snapshot}}],
+    "TagSpecifications": [{"ResourceType": "image", "Tags": [{"Key": "k", "Value": "ü&<"}]}],
+}
+image = ec2.register_image(**registration)["ImageId"]
+ec2.get_waiter("image_available").wait(ImageIds=[image])
+seen["duplicate"] = refused(ec2.register_image, **registration)
+described = ec2.describe_images(Owners=["self"], Filters=[{"Name": "tag:k", "Values": ["ü*"]}])["Images"]
+seen["found"] = [[each["Name"], each["State"], each["Tags"]] for each in described]
+ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"Group": "all"}]})
+attribute = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")
+seen["permissions"] = attribute["LaunchPermissions"]
+copy = away.copy_image(Name="interop image-1", SourceImageId=image, SourceRegion="us-east-1")["ImageId"]
+away.get_waiter("image_available").wait(ImageIds=[copy])
+seen["copy_tags"] = away.describe_images(ImageIds=[copy])["Images"][0].get("Tags", [])
+copied = away.describe_snapshots(OwnerIds=["self"])["Snapshots"][0]["SnapshotId"]
+seen["presigned_copy"] = away.copy_snapshot(SourceRegion="eu-west-1", SourceSnapshotId=copied)["SnapshotId"][:5]
+seen["in_use"] = refused(ec2.delete_snapshot, SnapshotId=snapshot)
+seen["not_found"] = refused(ec2.describe_images, ImageIds=["ami-00000000000000000"])
+seen["dry_run"] = refused(ec2.deregister_image, ImageId=image, DryRun=True)
+seen["unknown"] = refused(ec2.run_instances, ImageId=image, MinCount=1, MaxCount=1)
+seen["wrong_secret"] = refused(client("ec2", secret="wrong").describe_regions)
+seen["removed"] = ec2.deregister_image(ImageId=image, DeleteAssociatedSnapshots=True)["Return"]
+
+s3 = client("s3")
+s3.create_bucket(Bucket="interop")
+s3.put_object(Bucket="interop", Key="a/b c", Body=b"hello")
+seen["object"] = s3.get_object(Bucket="interop", Key="a/b c")["Body"].read().decode()
+seen["objects"] = [each["Key"] for each in s3.list_objects_v2(Bucket="interop")["Contents"]]
+print(json.dumps(seen))
