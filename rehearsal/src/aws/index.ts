@@ -2,14 +2,14 @@
  * The pretended AWS: EC2, EBS direct, STS and a little S3 behind one handler.
  *
  * Which service and region are meant is read from the credential scope of the signature, as a real front door could do
- * too; so one URL serves all of them. Start reading at `createAwsSimulator`; the stories are in `ec2/` and `ebs.ts`.
+ * too; so one URL serves all of them. Start reading at `createAwsSimulator`; the stories are in `ec2/` and `ebs/`.
  */
 import { createHash, randomUUID } from "node:crypto";
 import type http from "node:http";
 import { BodyTooLarge, readBody } from "../body.ts";
 import type { Simulator } from "../simulator.ts";
 import { Accounts, type AwsKey, type AwsRole, type Caller } from "./accounts.ts";
-import { handleEbs } from "./ebs.ts";
+import { handleEbs } from "./ebs/index.ts";
 import { handleEc2 } from "./ec2/index.ts";
 import { AwsFault, type AwsService, answer, answerFault, unknownOperation } from "./fault.ts";
 import { Query } from "./query.ts";

@@ -12,8 +12,8 @@ import {
 } from "@aws-sdk/client-ebs";
 import { DescribeSnapshotsCommand, ModifySnapshotAttributeCommand } from "@aws-sdk/client-ec2";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { BLOCK_BYTES } from "./blocks.ts";
-import { block, checksum, putCommand, startAws, startSnapshot } from "./testing.ts";
+import { BLOCK_BYTES } from "../blocks.ts";
+import { block, checksum, putCommand, startAws, startSnapshot } from "../testing.ts";
 
 let aws: Awaited<ReturnType<typeof startAws>>;
 const directory = mkdtempSync(join(tmpdir(), "ebs-test-"));
