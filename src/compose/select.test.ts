@@ -229,6 +229,8 @@ describe("what is not released says why", () => {
     [{ id: "Fedora-Epel-43-20251021.0", short: "Fedora-Epel" }, "fedora-cloud does not take composes of Fedora-Epel"],
     [{ id: "Fedora-43-updates-20251021.0", releaseType: "updates" }, "fedora-cloud does not take release type updates"],
     [{ id: "Fedora-43-20251021.t.0", type: "test" }, "fedora-cloud does not take compose type test"],
+    [{ id: "Other-x-20251021.0", short: "Other", version: "x" }, "fedora-cloud does not take composes of Other"],
+    [{ status: "FINISHED_SOMEHOW" }, "the compose is FINISHED_SOMEHOW, not FINISHED"],
     [{ status: "STARTED" }, "the compose is STARTED, not FINISHED"],
     [{ status: "DOOMED" }, "the compose is DOOMED, not FINISHED"],
   ])("%j", (made, why) => {

@@ -68,7 +68,7 @@ export function selectImages(
     kind: kindOf(compose, releases),
     channel: channelOf(compose, system.channels, releases),
     prerelease: prereleaseOf(compose, releases),
-    releaseNumber: releaseNumberOf(compose.release.version, releases),
+    releaseNumber: decision.takes ? releaseNumberOf(compose.release.version, releases) : 0,
     groups,
     items,
     skipped: [...reasons]

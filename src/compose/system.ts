@@ -5,6 +5,9 @@ import { matchesAny } from "./wildcard.ts";
 /** Test, CI and development composes are released only by a system that asks for them. */
 const RELEASED_TYPES = ["production", "nightly"] as const;
 
+/** FINISHED_INCOMPLETE lacks something that was allowed to fail: normal for Rawhide. */
+const RELEASED_STATUSES: ReadonlySet<string> = new Set(["FINISHED", "FINISHED_INCOMPLETE"]);
+
 /** Whether a compose is this system's, and if not, why. */
 export function systemTakes(
   compose: Compose,
@@ -19,7 +22,7 @@ export function systemTakes(
   if (system.composes.channel && !matchesAny(system.composes.channel, channel)) {
     return { takes: false, reason: `${system.name} does not take channel ${channel}` };
   }
-  if (compose.status !== undefined && !compose.status.startsWith("FINISHED")) {
+  if (compose.status !== undefined && !RELEASED_STATUSES.has(compose.status)) {
     return { takes: false, reason: `the compose is ${compose.status}, not FINISHED` };
   }
   return { takes: true };

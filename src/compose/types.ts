@@ -204,7 +204,7 @@ export interface Selection {
   readonly kind: Kind;
   readonly channel: string;
   readonly prerelease: boolean;
-  /** The integer of published messages. */
+  /** The integer of published messages; 0 where the system does not take the compose. */
   readonly releaseNumber: number;
   readonly groups: readonly PlannedGroup[];
   /** The groups' items, in their order. */

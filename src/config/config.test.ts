@@ -119,6 +119,17 @@ describe("bad configuration: line, column, field and the way out", () => {
     ["a date", "releases: { end_of_life: { 43: soon } }\n", "releases.end_of_life.43: expected a date"],
     ["a listener", "console: { listen: 8080 }\n", "console.listen: expected host:port, or off"],
     ["a number for a list", "releases: { stable: 43 }\n", "releases.stable: expected a list, not a number"],
+    [
+      "an empty list",
+      "systems:\n  f: { images: [{ select: {}, to: [] }] }\n",
+      "systems.f.images[0].to: expected at least 1 of them",
+    ],
+    ["too much at once", "limits: { concurrency: { aws: 1000 } }\n", "limits.concurrency.aws: expected at most 64"],
+    [
+      "too long a name",
+      `systems:\n  f: { images: [{ select: {}, to: [a], name: ${"x".repeat(301)} }] }\n`,
+      "expected at most 300 characters",
+    ],
     ["half a client certificate", "bus: { cert_file: a.pem }\n", "bus: cert_file and key_file belong together"],
     ["not YAML", "targets: [\n", "this is not YAML"],
     ["a list", "- a\n", "slipway.yaml:1:1: the file must be a mapping of settings"],
@@ -188,6 +199,11 @@ describe("references", () => {
       "a target that is not there",
       rule('to: [asw], name: "{arch}"'),
       'systems.f.images[0].to[0]: there is no target "asw"; did you mean "aws"?',
+    ],
+    [
+      "a target named as what every object has",
+      rule('to: [constructor], name: "{arch}"'),
+      'there is no target "constructor"',
     ],
     ["a template that is missing", rule("to: [aws]"), "target aws is aws, so the rule needs `name`"],
     [

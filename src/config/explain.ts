@@ -48,6 +48,10 @@ function explainIssue(issue: Issue, base: Path, value: Json, positions: Position
           ? `expected ${EXPECTED[issue.expected] ?? issue.expected}, not ${typeName(given)}`
           : issue.message,
       );
+    case "too_small":
+      return problem(`expected ${issue.exact ? "exactly" : "at least"} ${boundOf(issue.origin, issue.minimum)}`);
+    case "too_big":
+      return problem(`expected ${issue.exact ? "exactly" : "at most"} ${boundOf(issue.origin, issue.maximum)}`);
     default:
       return problem(issue.message);
   }
@@ -100,6 +104,11 @@ function valueAt(value: Json, path: Path): Json | undefined {
     at = (at as { [key: string]: Json })[part];
   }
   return at;
+}
+
+function boundOf(origin: string, bound: number | bigint): string {
+  if (origin === "array") return `${bound} of them`;
+  return origin === "string" ? `${bound} characters` : String(bound);
 }
 
 const EXPECTED: Readonly<Record<string, string>> = {

@@ -41,7 +41,7 @@ function checkSystem(system: ConfiguredSystem, targets: Config["targets"]): Brok
   ];
   for (const [index, rule] of system.images.entries()) {
     for (const [position, name] of rule.to.entries()) {
-      const target = targets[name];
+      const target = targetOf(targets, name);
       const place = at("images", index, "to", position);
       if (!target) broken.push(...checkName("target", name, Object.keys(targets), place));
       else broken.push(...checkImageRule(rule, target, at("images", index), place));
@@ -50,7 +50,7 @@ function checkSystem(system: ConfiguredSystem, targets: Config["targets"]): Brok
   for (const [index, rule] of system.containers.entries()) {
     for (const [position, name] of rule.to.entries()) {
       const place = at("containers", index, "to", position);
-      const target = targets[name];
+      const target = targetOf(targets, name);
       if (!target) broken.push(...checkName("target", name, Object.keys(targets), place));
       else if (target.cloud !== "registry") {
         broken.push({ path: place, message: `target ${name} is ${target.cloud}; containers go to registries` });
@@ -64,6 +64,11 @@ function checkSystem(system: ConfiguredSystem, targets: Config["targets"]): Brok
     }
   }
   return broken;
+}
+
+/** "constructor" is a good name for a target, and every object has one. */
+function targetOf(targets: Config["targets"], name: string): Target | undefined {
+  return Object.hasOwn(targets, name) ? targets[name] : undefined;
 }
 
 /** Templates a kind of target cannot do without. */

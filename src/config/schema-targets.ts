@@ -83,7 +83,7 @@ const azure = z.strictObject({
   storage_account: z.string().regex(/^[a-z0-9]{3,24}$/, "a storage account has 3 to 24 lower-case letters and digits"),
   container: z
     .string()
-    .regex(/^[a-z0-9-]{3,63}$/)
+    .regex(/^[a-z0-9-]{3,63}$/, "a storage container has 3 to 63 lower-case letters, digits and dashes")
     .default("vhds")
     .describe("Storage container of the page blobs."),
   home_region: region.default("eastus").describe("Region of the gallery and the storage account."),

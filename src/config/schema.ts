@@ -9,11 +9,12 @@ import { byteSize, isoDate, isoMoment, ownName, secret, urlWithoutSecret, valueO
  * Strict everywhere: a key that is not known is an error, because a misspelt one would be a setting nobody obeys.
  */
 const path = z.string().min(1);
+const URL_WORDS = "expected a URL, {env: NAME} or {file: PATH}";
 
 const database = z
   .strictObject({
     url: z
-      .union([urlWithoutSecret(["postgres:", "postgresql:"]), ...secret.options])
+      .union([urlWithoutSecret(["postgres:", "postgresql:"]), ...secret.options], { error: URL_WORDS })
       .optional()
       .describe("A PostgreSQL server. Default: one of our own, in the data directory."),
     password: secret.optional().describe("Of the URL's user."),
@@ -25,7 +26,7 @@ const database = z
 const bus = z.strictObject({
   fedora_messaging: path.optional().describe("fedora-messaging's own config.toml; what it says is the default below."),
   url: z
-    .union([urlWithoutSecret(["amqp:", "amqps:"]), ...secret.options])
+    .union([urlWithoutSecret(["amqp:", "amqps:"]), ...secret.options], { error: URL_WORDS })
     .optional()
     .describe("Address of the broker."),
   username: valueOrRef.optional(),

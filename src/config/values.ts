@@ -75,7 +75,7 @@ export const urlWithoutSecret = (schemes: readonly string[]) =>
   z.string().superRefine((text, context) => {
     const url = URL.canParse(text) ? new URL(text) : undefined;
     if (!url || !schemes.includes(url.protocol))
-      context.addIssue(`expected a URL that begins with ${schemes.join(" or ")}//`);
+      context.addIssue(`expected a URL that begins with ${schemes.map((scheme) => `${scheme}//`).join(" or ")}`);
     else if (url.password) {
       context.addIssue(
         "a literal secret is not accepted: take the password out of the URL, or give the whole as {env: NAME}",

@@ -45,7 +45,11 @@ export function parseYaml(text: string, file: string): Settings {
     if (++nodes > MAX_NODES || path.length > MAX_DEPTH)
       throw fail(offset, "there is too much here: is an alias repeated?");
     if (!positions.has(keyOf(path))) positions.set(keyOf(path), at(offset));
-    if (isAlias(node)) return plain((node as Alias).resolve(document), path);
+    if (isAlias(node)) {
+      const anchored = (node as Alias).resolve(document);
+      if (!anchored) throw fail(offset, `there is no anchor "${(node as Alias).source}" before this`);
+      return plain(anchored, path);
+    }
     if (isMap(node)) return plainMap(node, path);
     if (isSeq(node)) return node.items.map((item, index) => plain(item as Node, [...path, index]));
     if (isScalar(node)) return scalar(node.value, offset);
