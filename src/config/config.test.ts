@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { reportOf } from "../lib/errors.ts";
 import { GiB } from "../lib/units.ts";
 import {
+  azureDefinition,
   azureRegions,
   type Config,
   configJsonSchema,
@@ -130,6 +131,9 @@ describe("bad configuration: line, column, field and the way out", () => {
       `systems:\n  f: { images: [{ select: {}, to: [a], name: ${"x".repeat(301)} }] }\n`,
       "expected at most 300 characters",
     ],
+    ["an anchor that is not there", "data_dir: *home\n", 'slipway.yaml:1:11: there is no anchor "home"'],
+    ["a number for a URL", "bus: { url: 5672 }\n", "bus.url: expected a URL, {env: NAME} or {file: PATH}"],
+    ["another server's URL", "database: { url: mysql://db }\n", "begins with postgres:// or postgresql://"],
     ["half a client certificate", "bus: { cert_file: a.pem }\n", "bus: cert_file and key_file belong together"],
     ["not YAML", "targets: [\n", "this is not YAML"],
     ["a list", "- a\n", "slipway.yaml:1:1: the file must be a mapping of settings"],
@@ -349,7 +353,8 @@ describe("the examples", () => {
     expect(targets.quay).toMatchObject({ home_region: "quay.io/fedora", regions: ["quay.io/fedora"] });
     const { azure } = config.targets;
     if (azure?.cloud !== "azure") throw new Error("azure is not azure");
-    expect(azureRegions(azure)[1]).toEqual({ name: "eastus2", replicas: 3, storage: "Standard_ZRS" });
+    expect(azureRegions(azure)[1]).toEqual({ name: "eastus2", replicas: 3, storageType: "Standard_ZRS" });
+    expect(azureDefinition(azure)).toEqual({ publisher: "Fedora", offer: "Fedora" });
   });
 
   test("Fedora's staging differs where it says so", async () => {
@@ -387,8 +392,8 @@ test("regions by name or with replicas of their own", () => {
   const target = config.targets.a;
   if (target?.cloud !== "azure") throw new Error("not azure");
   expect(azureRegions(target)).toEqual([
-    { name: "westus2", replicas: 1, storage: "Standard_LRS" },
-    { name: "eastus", replicas: 5, storage: "Premium_LRS" },
+    { name: "westus2", replicas: 1, storageType: "Standard_LRS" },
+    { name: "eastus", replicas: 5, storageType: "Premium_LRS" },
   ]);
   expect(planTargets(config).a?.regions).toEqual(["eastus", "westus2"]);
 });

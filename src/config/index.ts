@@ -21,14 +21,12 @@ export {
   type Target,
 } from "./schema.ts";
 export {
-  type AwsCredentials,
   type AzureCredentials,
-  awsCredentials,
   azureCredentials,
   azureSubscription,
   type Environment,
   resolveSecret,
   resolveValue,
 } from "./secrets.ts";
-export { azureRegions, planTargets } from "./targets.ts";
+export { azureDefinition, azureRegions, planTargets } from "./targets.ts";
 export type { SecretRef } from "./values.ts";

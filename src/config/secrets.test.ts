@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type AwsTarget, type AzureTarget, parseConfig } from "./index.ts";
-import { awsCredentials, azureCredentials, azureSubscription, resolveSecret, resolveValue } from "./secrets.ts";
+import { type AzureTarget, parseConfig } from "./index.ts";
+import { azureCredentials, azureSubscription, resolveSecret, resolveValue } from "./secrets.ts";
 
 let directory: string;
 beforeAll(async () => {
@@ -33,24 +33,13 @@ test("a file that cannot be a secret is not read", async () => {
   await expect(resolveSecret({ file }, {})).rejects.toMatchObject({ code: "unauthenticated" });
 });
 
-describe("credentials", () => {
-  const aws = (fields = "") => parseConfig(`targets:\n  a: { cloud: aws${fields} }`).targets.a as AwsTarget;
+describe("Azure's credentials", () => {
   const azure = (fields = "") => {
     const base = "cloud: azure, resource_group: g, gallery: G, storage_account: abc";
     return parseConfig(`targets:\n  a: { ${base}${fields} }`).targets.a as AzureTarget;
   };
 
-  test("AWS: configured, by the usual variables, or the SDK's chain", async () => {
-    const configured = aws(", credentials: { access_key_id: AKIA, secret_access_key: { env: MINE } }");
-    expect(await awsCredentials(configured, { MINE: "s" })).toEqual({ accessKeyId: "AKIA", secretAccessKey: "s" });
-    const env = { AWS_ACCESS_KEY_ID: "id", AWS_SECRET_ACCESS_KEY: "key", AWS_SESSION_TOKEN: "token" };
-    const expected = { accessKeyId: "id", secretAccessKey: "key", sessionToken: "token" };
-    expect(await awsCredentials(aws(), env)).toEqual(expected);
-    expect(await awsCredentials(aws(), {})).toBeUndefined();
-    expect(await awsCredentials(aws(", credentials: { profile: fedora }"), env)).toEqual({ profile: "fedora" });
-  });
-
-  test("Azure: configured, by Ansible's names, by the SDK's, or the SDK's chain", async () => {
+  test("configured, by Ansible's names, by the SDK's, or the SDK's chain", async () => {
     const expected = { tenantId: "t", clientId: "c", clientSecret: "s" };
     const configured = azure(", credentials: { tenant_id: t, client_id: c, client_secret: { env: MINE } }");
     expect(await azureCredentials(configured, { MINE: "s" })).toEqual(expected);
@@ -62,7 +51,7 @@ describe("credentials", () => {
     expect(await azureCredentials(azure(), {})).toBeUndefined();
   });
 
-  test("Azure's subscription", async () => {
+  test("the subscription", async () => {
     expect(await azureSubscription(azure(", subscription: sub"), {})).toBe("sub");
     expect(await azureSubscription(azure(), { AZURE_SUBSCRIPTION_ID: "env" })).toBe("env");
     await expect(azureSubscription(azure(), {})).rejects.toMatchObject({ code: "unauthenticated" });

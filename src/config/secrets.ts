@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import { SlipwayError } from "../lib/errors.ts";
 import { KiB } from "../lib/units.ts";
-import type { AwsTarget, AzureTarget } from "./schema.ts";
+import type { AzureTarget } from "./schema.ts";
 import type { SecretRef } from "./values.ts";
 
 /** The process's environment, handed in by whoever may read it. */
@@ -45,34 +45,6 @@ async function readSecret(path: string): Promise<string> {
       cause,
     });
   }
-}
-
-export interface AwsCredentials {
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-  readonly sessionToken?: string;
-}
-
-/**
- * What the configuration says about an AWS target's credentials; `undefined` = the SDK's own chain. Environment
- * variables of the usual names win over that chain's other sources, so they are read here as well.
- */
-export async function awsCredentials(
-  target: AwsTarget,
-  env: Environment,
-): Promise<AwsCredentials | { readonly profile: string } | undefined> {
-  const given = target.credentials;
-  if (given && "profile" in given) return given;
-  if (given) {
-    return {
-      accessKeyId: await resolveValue(given.access_key_id, env),
-      secretAccessKey: await resolveSecret(given.secret_access_key, env),
-      ...(given.session_token ? { sessionToken: await resolveSecret(given.session_token, env) } : {}),
-    };
-  }
-  const [accessKeyId, secretAccessKey] = [env.AWS_ACCESS_KEY_ID, env.AWS_SECRET_ACCESS_KEY];
-  if (!accessKeyId || !secretAccessKey) return undefined;
-  return { accessKeyId, secretAccessKey, ...(env.AWS_SESSION_TOKEN ? { sessionToken: env.AWS_SESSION_TOKEN } : {}) };
 }
 
 export interface AzureCredentials {

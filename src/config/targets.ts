@@ -31,16 +31,25 @@ function planTarget(target: Target): PlanTarget {
   }
 }
 
+export interface AzureRegion {
+  readonly name: string;
+  readonly replicas: number;
+  readonly storageType: AzureTarget["storage"];
+}
+
 /** Target regions with everything filled in; none for `all`, which only the cloud can name. */
-export function azureRegions(
-  target: AzureTarget,
-): readonly { readonly name: string; readonly replicas: number; readonly storage: string }[] {
+export function azureRegions(target: AzureTarget): AzureRegion[] {
   if (target.regions === "all") return [];
   return (target.regions ?? [target.home_region]).map((given) => {
     const { name, replicas, storage } =
       typeof given === "string" ? { name: given, replicas: undefined, storage: undefined } : given;
-    return { name, replicas: replicas ?? target.replicas, storage: storage ?? target.storage };
+    return { name, replicas: replicas ?? target.replicas, storageType: storage ?? target.storage };
   });
+}
+
+/** What a new image definition says of its maker; with its own name as sku the three are unique in a gallery. */
+export function azureDefinition(target: AzureTarget): { readonly publisher: string; readonly offer: string } {
+  return { publisher: target.publisher ?? target.gallery, offer: target.gallery };
 }
 
 function homeFirst(regions: readonly string[] | "all", home: string): readonly string[] | "all" {
