@@ -6,6 +6,7 @@ import {
   type RegistrySimulator,
   type RegistrySimulatorOptions,
 } from "../../rehearsal/src/registry/index.ts";
+import { createAuthority, serve } from "../../rehearsal/src/tls.ts";
 import { quietCall } from "../lib/call.ts";
 import { codeOf } from "../lib/errors.ts";
 import { MiB } from "../lib/units.ts";
@@ -305,6 +306,37 @@ describe("credentials", () => {
     expect(simulator.state.repository("fedora").manifests.size).toBe(1);
   });
 
+  test("a token that ended on the way is replaced", async () => {
+    const stale = nth(1, "PUT", /manifests/, (request) => {
+      request.headers.authorization = "Bearer stale";
+      return false;
+    });
+    const { registry, simulator } = await setUp({
+      credentials,
+      tokenAuth: true,
+      client: { credentials },
+      fault: stale,
+    });
+    await registry.push("fedora", containerImage({ layers: [1] }), call);
+    expect(simulator.state.repository("fedora").manifests.size).toBe(1);
+  });
+
+  test("over TLS: a private authority is trusted when it is given, and only then", async () => {
+    const authority = await createAuthority();
+    const simulator = createRegistrySimulator({ credentials, tokenAuth: true });
+    const server = await serve(simulator.handler, { tls: authority });
+    closing.push(() => server.close());
+    const trusting = openRegistry({ url: server.url, credentials, ca: authority.ca, settleMs: 0 });
+    const wary = openRegistry({ url: server.url, credentials });
+    closing.push(
+      () => trusting.close(),
+      () => wary.close(),
+    );
+    expect((await trusting.push("fedora", containerImage({ layers: [1] }), call)).sentBytes).toBeGreaterThan(0);
+    const error = await failure(wary.find("fedora", "43", call));
+    expect(error).toMatchObject({ code: "invalid", next: expect.stringContaining("`ca`") });
+  });
+
   test("are not sent to a token service over http on another host", async () => {
     const challenge = { "www-authenticate": 'Bearer realm="http://tokens.example.test/token",service="x"' };
     const { registry } = await setUp({ fault: answer(401, challenge), client: { credentials } });
@@ -343,6 +375,35 @@ describe("credentials", () => {
     const error = await failure(registry.push("fedora", containerImage({ layers: [1] }), call));
     expect(error.code).toBe("invalid");
   });
+});
+
+test("a writer that gives up waiting lets the next one wait for the one before it", async () => {
+  let release = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const { registry, simulator } = await setUp({
+    fault: nth(1, "PUT", /manifests\/43/, async () => {
+      await held;
+      return false;
+    }),
+  });
+  const push = async (architecture: string) =>
+    entryOf(await registry.push("fedora", containerImage({ layers: [1], architecture }), call));
+  const [first, second, third] = [await push("amd64"), await push("arm64"), await push("s390x")];
+  const keep = { keepOthers: true };
+  const stop = new AbortController();
+  const writers = [
+    registry.joinIndex("fedora", [first], ["43"], keep, call),
+    failure(registry.joinIndex("fedora", [second], ["43"], keep, quietCall(stop.signal))),
+    registry.joinIndex("fedora", [third], ["43"], keep, call),
+  ];
+  stop.abort();
+  await writers[1];
+  expect(simulator.state.repository("fedora").tags.size).toBe(0);
+  release();
+  await Promise.all(writers);
+  expect((await registry.find("fedora", "43", call))?.entries).toHaveLength(2);
 });
 
 describe("addresses", () => {

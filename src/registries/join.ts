@@ -105,19 +105,18 @@ const turns = new Map<string, Promise<unknown>>();
 
 /** One at a time per repository within this process. A writer that gives up waiting does not hold up the next. */
 async function inTurn<T>(key: string, call: CallContext, work: () => Promise<T>): Promise<T> {
+  call.signal.throwIfAborted();
   const before = turns.get(key) ?? Promise.resolve();
-  const mine = before.then(async () => {
-    call.signal.throwIfAborted();
-    return work();
+  const given = Promise.withResolvers<never>();
+  const giveUp = () => given.reject(call.signal.reason);
+  call.signal.addEventListener("abort", giveUp, { once: true });
+  const mine = Promise.race([before, given.promise])
+    .finally(() => call.signal.removeEventListener("abort", giveUp))
+    .then(work);
+  // Whoever comes next waits for both: this one may give up while the one before still writes.
+  const both = Promise.allSettled([before, mine]).then(() => {
+    if (turns.get(key) === both) turns.delete(key);
   });
-  const settled = mine.then(
-    () => {},
-    () => {},
-  );
-  turns.set(key, settled);
-  try {
-    return await mine;
-  } finally {
-    if (turns.get(key) === settled) turns.delete(key);
-  }
+  turns.set(key, both);
+  return mine;
 }

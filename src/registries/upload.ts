@@ -61,20 +61,15 @@ async function sendOnce(upload: BlobUpload, mountFrom: string | undefined, call:
     const chunkBytes = Math.min(MAX_CHUNK_BYTES, Math.max(CHUNK_BYTES, started.minChunkBytes));
     let offset = 0;
     let last: Uint8Array | undefined;
-    for await (const chunk of inChunks(upload.open(), chunkBytes)) {
+    const wrongSize = (has: string) =>
+      repository.fail("corrupt", "PUT blob", blob.digest, `was declared with ${blob.bytes} bytes and has ${has}`);
+    for await (const chunk of inChunks(upload.open(), chunkBytes, blob.bytes, () => wrongSize("more"))) {
       // The last chunk of a small blob travels with the closing PUT: one call less for every config.
       if (offset === 0 && chunk.length === blob.bytes) last = chunk;
       else await sendChunk(upload, session, chunk, offset, call);
       offset += chunk.length;
     }
-    if (offset !== blob.bytes) {
-      throw repository.fail(
-        "corrupt",
-        "PUT blob",
-        blob.digest,
-        `was declared with ${blob.bytes} bytes and has ${offset}`,
-      );
-    }
+    if (offset !== blob.bytes) throw wrongSize(String(offset));
     await finish(upload, session.location, last, call);
   } catch (error) {
     await cancelUpload(repository, session.location, call);
@@ -249,25 +244,32 @@ function receivedOf(answer: Answer): number | undefined {
   return match[1] === "0" ? 0 : Number(match[1]) + 1;
 }
 
-/** Cuts a stream into pieces of exactly this size, the last one shorter. */
-async function* inChunks(source: AsyncIterable<Uint8Array>, size: number): AsyncIterable<Uint8Array> {
-  let parts: Uint8Array[] = [];
-  let held = 0;
+/** Cuts a stream of `total` bytes into pieces of exactly this size, the last one shorter. */
+async function* inChunks(
+  source: AsyncIterable<Uint8Array>,
+  size: number,
+  total: number,
+  tooLong: () => Error,
+): AsyncIterable<Uint8Array> {
+  let left = total;
+  let fill = 0;
+  // A new buffer each time: the one before may still be in a socket that is being torn down.
+  let chunk = Buffer.allocUnsafeSlow(Math.min(size, left));
   for await (const piece of source) {
-    let rest = piece;
-    while (held + rest.length >= size) {
-      const head = rest.subarray(0, size - held);
-      rest = rest.subarray(head.length);
-      yield Buffer.concat([...parts, head]);
-      parts = [];
-      held = 0;
-    }
-    if (rest.length > 0) {
-      parts.push(Buffer.from(rest)); // the source may use its memory again
-      held += rest.length;
+    for (let rest = piece; rest.length > 0; ) {
+      if (left === 0) throw tooLong();
+      const part = rest.subarray(0, chunk.length - fill);
+      chunk.set(part, fill);
+      fill += part.length;
+      rest = rest.subarray(part.length);
+      if (fill < chunk.length) continue;
+      left -= fill;
+      yield chunk;
+      fill = 0;
+      chunk = Buffer.allocUnsafeSlow(Math.min(size, left));
     }
   }
-  if (held > 0) yield Buffer.concat(parts);
+  if (fill > 0) yield chunk.subarray(0, fill);
 }
 
 /** Waits as long as we would, or as long as the registry asks: within reason. */

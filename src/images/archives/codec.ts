@@ -2,6 +2,7 @@ import { Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip, createGzip, createZstdDecompress } from "node:zlib";
 import { SlipwayError } from "../../lib/errors.ts";
+import { MiB } from "../../lib/units.ts";
 
 export type Compression = "none" | "xz" | "gzip" | "zstd";
 
@@ -23,7 +24,10 @@ export async function* decompress(
   subject: string,
 ): AsyncGenerator<Uint8Array> {
   if (compression === "none") yield* source;
-  else yield* through(source, await decoder(compression), (error) => decodeError(error, compression, subject));
+  else if (compression === "xz") {
+    const guarded = refuseHugeDictionary(source, subject);
+    yield* through(guarded, await decoder(compression), (error) => decodeError(error, compression, subject));
+  } else yield* through(source, await decoder(compression), (error) => decodeError(error, compression, subject));
 }
 
 /**
@@ -45,6 +49,54 @@ async function decoder(compression: Exclude<Compression, "none">): Promise<Trans
       return createUnxz() as NodeJS.ReadWriteStream as Transform;
     }
   }
+}
+
+/** xz's presets end at 64 MiB. The binding sets no limit of its own, so the first block's header is asked. */
+const MAX_DICTIONARY_BYTES = 96 * MiB;
+const STREAM_HEADER_BYTES = 12;
+const LZMA2 = 0x21;
+
+async function* refuseHugeDictionary(source: AsyncIterable<Uint8Array>, subject: string): AsyncGenerator<Uint8Array> {
+  let head: Buffer | undefined = Buffer.alloc(0);
+  for await (const chunk of source) {
+    if (head) {
+      head = Buffer.concat([head, chunk.subarray(0, 2048)]);
+      const size = head[STREAM_HEADER_BYTES];
+      const header = head.subarray(STREAM_HEADER_BYTES, STREAM_HEADER_BYTES + ((size ?? 0) + 1) * 4);
+      if (size !== undefined && header.length === (size + 1) * 4) {
+        const dictionary = dictionaryOf(header);
+        if (dictionary > MAX_DICTIONARY_BYTES) {
+          throw new SlipwayError("unsupported", `The xz data wants a dictionary of ${dictionary} bytes`, {
+            subject,
+            next: `compress it with xz -9 or less; ${MAX_DICTIONARY_BYTES} bytes are allowed`,
+          });
+        }
+        head = undefined;
+      }
+    }
+    yield chunk;
+  }
+}
+
+/** Bytes an xz block's header asks for; 0 if it names no LZMA2, or is an index. Damage is the decoder's to find. */
+function dictionaryOf(header: Buffer): number {
+  const flags = header[1] ?? 0;
+  let at = 2;
+  const skipNumber = () => {
+    while (at < header.length && header[at++]! >= 0x80);
+  };
+  if (flags & 0x40) skipNumber();
+  if (flags & 0x80) skipNumber();
+  for (let filter = 0; filter <= (flags & 3); filter++) {
+    const id = header[at];
+    skipNumber();
+    const propertyBytes = header[at] ?? 0;
+    skipNumber();
+    const bits = header[at] ?? 0;
+    if (id === LZMA2) return bits >= 40 ? 2 ** 32 : (2 | (bits & 1)) * 2 ** (Math.floor(bits / 2) + 11);
+    at += propertyBytes;
+  }
+  return 0;
 }
 
 async function* through(

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gunzipSync, gzipSync, zstdCompressSync } from "node:zlib";
+import fc from "fast-check";
 import { xzSync } from "node-liblzma";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { quietCall } from "../../lib/call.ts";
@@ -270,6 +271,34 @@ describe("what is refused", () => {
     expect((await refused(open(damaged, "tar.xz"))).message).toMatch(/xz data is damaged/);
     const short = xzSync(bytes).subarray(0, -20);
     expect((await refused(open(short, "tar.xz"))).code).toBe("corrupt");
+  });
+
+  test("xz that wants more memory than any preset does", async () => {
+    const bytes = Buffer.from(xzSync(tar(good)));
+    // Stream header 12, block header: size, flags, filter LZMA2 (0x21), 1 byte of properties.
+    const properties = bytes.indexOf(Buffer.from([0x21, 0x01]), 12) + 2;
+    bytes[properties] = 40;
+    expect(await refused(open(bytes, "tar.xz"))).toMatchObject({
+      code: "unsupported",
+      message: expect.stringContaining("dictionary"),
+    });
+  });
+
+  test("whatever a few changed bytes make of an archive ends in one of our errors", async () => {
+    const archives = [tar(ociLayout()), tar(dockerArchive()), Buffer.from(xzSync(tar(good)))];
+    const change = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 });
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...archives), change, async (archive, changes) => {
+        const bytes = Buffer.from(archive);
+        for (const [at, value] of changes) bytes[at % bytes.length] = value;
+        const image = await open(bytes, "tar").catch((error: unknown) => {
+          expect(["corrupt", "invalid", "unsupported"]).toContain(codeOf(error));
+          return undefined;
+        });
+        if (image) await blobsOf(image);
+      }),
+      { numRuns: 150, seed: 42 },
+    );
   });
 
   test("an unknown format", async () => {
