@@ -3,8 +3,10 @@ import { audience, endpoint, isLoopback, noRepeats, quotedDigits, region, secret
 
 /** Where images go. `cloud` says which kind of target it is; the names in `targets` are free. */
 
+const enabled = z.boolean().default(true).describe("Off: nothing is planned for it, and the plan says so.");
+
 const common = {
-  enabled: z.boolean().default(true).describe("Off: nothing is planned for it, and the plan says so."),
+  enabled,
   ca_file: z
     .string()
     .min(1)
@@ -88,7 +90,8 @@ const azure = z.strictObject({
     .describe("Storage container of the page blobs."),
   home_region: region.default("eastus").describe("Region of the gallery and the storage account."),
   regions: z
-    .union([z.literal("all"), z.array(azureRegion).min(1)], { error: "expected all, or a list of regions" })
+    .array(azureRegion)
+    .min(1)
     .optional()
     .describe("Target regions of a version, as names or `{name, replicas, storage}`. Default: the home region."),
   replicas: z.int().min(1).max(100).default(1).describe("Replicas in a region that does not say."),
@@ -161,7 +164,7 @@ const registry = z
 
 const local = z.strictObject({
   cloud: z.literal("local"),
-  ...common,
+  enabled,
   directory: z
     .string()
     .min(1)

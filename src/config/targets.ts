@@ -15,8 +15,8 @@ function planTarget(target: Target): PlanTarget {
       return { ...base, home_region, regions: homeFirst(regions, home_region), copies: replicate === "copy" };
     }
     case "azure": {
-      const { home_region, regions } = target;
-      const names = regions === "all" ? regions : azureRegions(target).map((region) => region.name);
+      const { home_region } = target;
+      const names = azureRegions(target).map((region) => region.name);
       return { ...base, home_region, regions: homeFirst(names, home_region), copies: true };
     }
     case "gcp": {
@@ -37,9 +37,8 @@ export interface AzureRegion {
   readonly storageType: AzureTarget["storage"];
 }
 
-/** Target regions with everything filled in; none for `all`, which only the cloud can name. */
+/** Target regions with everything filled in. */
 export function azureRegions(target: AzureTarget): AzureRegion[] {
-  if (target.regions === "all") return [];
   return (target.regions ?? [target.home_region]).map((given) => {
     const { name, replicas, storage } =
       typeof given === "string" ? { name: given, replicas: undefined, storage: undefined } : given;
