@@ -28,7 +28,7 @@ import { createManagement } from "./management.ts";
 import { regionName } from "./regions.ts";
 import { refusals, storageErrorAnswer } from "./storage-error.ts";
 import { createTokenMint } from "./tokens.ts";
-import { latestVersion } from "./versions.ts";
+import { latestVersion } from "./version-view.ts";
 
 export interface AzureOptions {
   readonly tenantId: string;

@@ -1,7 +1,8 @@
 /** Operations on one page blob. */
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import {
   type BlobRequest,
+  existingBlob,
   existingContainer,
   MOST_PAGE_WRITE_BYTES,
   metadataHeaders,
@@ -10,11 +11,12 @@ import {
   pageRangeOf,
   pageSizeOf,
   rangeOf,
+  stamp,
   tagsFromHeader,
   tagsFromXml,
 } from "./blob-request.ts";
 import type { Blob, BlobHttpHeaders } from "./blob-store.ts";
-import { activeLease, checkLease, checkReadConditions, checkWriteConditions } from "./conditions.ts";
+import { checkLease, checkReadConditions, checkWriteConditions, leaseState } from "./conditions.ts";
 import { tagsElement } from "./container-operations.ts";
 import { crc64 } from "./crc64.ts";
 import { type Answer, type Exchange, header, wholeNumber } from "./exchange.ts";
@@ -42,10 +44,17 @@ export async function putBlob(request: BlobRequest): Promise<Answer> {
   const tags = tagsFromHeader(exchange);
 
   const container = existingContainer(request);
+  const data = await store.emptyData(bytes);
+  // From looking at what is there to replacing it nothing may wait: "only if there is none" has one winner.
   const old = container.blobs.get(request.blob);
-  checkWriteConditions(exchange, old);
-  if (old !== undefined) checkLease(exchange, old, "write");
-  const blob = await store.createBlob(container, request.blob, bytes, exchange.now);
+  try {
+    checkWriteConditions(exchange, old);
+    if (old !== undefined) checkLease(exchange, old, "write");
+  } catch (error) {
+    await data.release();
+    throw error;
+  }
+  const blob = store.createBlob(container, request.blob, data, exchange.now);
   blob.metadata = metadata;
   blob.tags = tags;
   blob.http = httpHeadersOf(exchange);
@@ -71,8 +80,14 @@ export async function putPage(request: BlobRequest): Promise<Answer> {
   }
 
   store.touch(blob, exchange.now);
-  if (content === undefined) await blob.data.clear(start, end - start);
-  else await blob.data.write(start, content);
+  try {
+    if (content === undefined) await blob.data.clear(start, end - start);
+    else await blob.data.write(start, content);
+  } catch (error) {
+    // Deleted while the pages were on their way to the file.
+    if (store.find(request.container, request.blob) !== blob) throw refusals.blobMissing();
+    throw error;
+  }
   store.record({ container: request.container, blob: request.blob, kind, offset: start, bytes: end - start });
 
   const crcWanted = header(exchange, "x-ms-content-crc64") !== undefined;
@@ -267,60 +282,6 @@ export async function deleteBlob(request: BlobRequest): Promise<Answer> {
   return { status: 202, headers: { "x-ms-delete-type-permanent": "true" } };
 }
 
-export function leaseBlob(request: BlobRequest): Answer {
-  const { exchange } = request;
-  const blob = existingBlob(request);
-  checkWriteConditions(exchange, blob);
-  const action = header(exchange, "x-ms-lease-action")?.toLowerCase();
-  const given = header(exchange, "x-ms-lease-id")?.toLowerCase();
-  const lease = activeLease(blob, exchange.now);
-  if (action === "acquire") {
-    const seconds = Number(header(exchange, "x-ms-lease-duration") ?? "-1");
-    if (seconds !== -1 && !(seconds >= 15 && seconds <= 60))
-      throw refusals.headerValue("x-ms-lease-duration", String(seconds));
-    const id = header(exchange, "x-ms-proposed-lease-id")?.toLowerCase() ?? randomUUID();
-    if (lease !== undefined && lease.id !== id) {
-      throw new StorageError(409, "LeaseAlreadyPresent", "There is already a lease present.");
-    }
-    blob.lease = { id, seconds, until: seconds === -1 ? Infinity : exchange.now + seconds * 1000 };
-    return { status: 201, headers: { ...stamp(blob), "x-ms-lease-id": id } };
-  }
-  if (action === "break") {
-    if (lease === undefined)
-      throw leaseConflict("LeaseNotPresentWithLeaseOperation", "There is currently no lease on the blob.");
-    blob.lease = undefined;
-    return { status: 202, headers: { ...stamp(blob), "x-ms-lease-time": 0 } };
-  }
-  if (action !== "renew" && action !== "release" && action !== "change") {
-    throw refusals.headerValue("x-ms-lease-action", action);
-  }
-  if (given === undefined) throw refusals.missingHeader("x-ms-lease-id");
-  if (blob.lease === undefined || blob.lease.id !== given) {
-    throw leaseConflict(
-      "LeaseIdMismatchWithLeaseOperation",
-      "The lease ID specified did not match the lease ID for the blob.",
-    );
-  }
-  const { seconds } = blob.lease;
-  const id = action === "change" ? (header(exchange, "x-ms-proposed-lease-id")?.toLowerCase() ?? given) : given;
-  blob.lease =
-    action === "release"
-      ? undefined
-      : { id, seconds, until: seconds === -1 ? Infinity : exchange.now + seconds * 1000 };
-  return { status: 200, headers: { ...stamp(blob), "x-ms-lease-id": action === "release" ? undefined : id } };
-}
-
-function leaseConflict(code: string, message: string): StorageError {
-  return new StorageError(409, code, message);
-}
-
-function existingBlob(request: BlobRequest): Blob {
-  if (request.exchange.query.has("snapshot")) throw refusals.unknownOperation("reading a snapshot");
-  const blob = existingContainer(request).blobs.get(request.blob);
-  if (blob === undefined) throw refusals.blobMissing();
-  return blob;
-}
-
 function readableBlob(request: BlobRequest): Blob {
   const blob = existingBlob(request);
   checkLease(request.exchange, blob, "read");
@@ -360,7 +321,7 @@ function httpHeadersOf(exchange: Exchange): BlobHttpHeaders {
 }
 
 function propertyHeaders(blob: Blob, now: number): Record<string, string | number | undefined> {
-  const lease = activeLease(blob, now);
+  const lease = leaseState(blob, now);
   return {
     ...stamp(blob),
     ...metadataHeaders(blob.metadata),
@@ -373,16 +334,12 @@ function propertyHeaders(blob: Blob, now: number): Record<string, string | numbe
     "x-ms-blob-type": "PageBlob",
     "x-ms-blob-sequence-number": blob.sequence,
     "x-ms-creation-time": new Date(blob.created).toUTCString(),
-    "x-ms-lease-status": lease === undefined ? "unlocked" : "locked",
-    "x-ms-lease-state": lease === undefined ? "available" : "leased",
-    "x-ms-lease-duration": lease === undefined ? undefined : lease.seconds === -1 ? "infinite" : "fixed",
+    "x-ms-lease-status": lease.status,
+    "x-ms-lease-state": lease.state,
+    "x-ms-lease-duration": lease.duration,
     "x-ms-server-encrypted": "true",
     "x-ms-tag-count": blob.tags.length === 0 ? undefined : blob.tags.length,
   };
-}
-
-function stamp(blob: Blob): Record<string, string> {
-  return { etag: blob.etag, "last-modified": new Date(blob.modified).toUTCString() };
 }
 
 function md5Of(content: Buffer): string {

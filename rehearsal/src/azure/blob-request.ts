@@ -1,5 +1,5 @@
 /** What blob and container operations share: where a request points, and how metadata, tags and ranges are written. */
-import type { BlobStore, Container } from "./blob-store.ts";
+import type { Blob, BlobStore, Container } from "./blob-store.ts";
 import { type Exchange, header, wholeNumber } from "./exchange.ts";
 import type { PageRange } from "./page-data.ts";
 import { refusals, StorageError } from "./storage-error.ts";
@@ -127,4 +127,15 @@ export function pageSizeOf(exchange: Exchange): number {
     );
   }
   return Math.min(size, 5000);
+}
+
+export function existingBlob(request: BlobRequest): Blob {
+  if (request.exchange.query.has("snapshot")) throw refusals.unknownOperation("reading a snapshot");
+  const blob = existingContainer(request).blobs.get(request.blob);
+  if (blob === undefined) throw refusals.blobMissing();
+  return blob;
+}
+
+export function stamp(blob: Blob): Record<string, string> {
+  return { etag: blob.etag, "last-modified": new Date(blob.modified).toUTCString() };
 }

@@ -219,6 +219,14 @@ describe("the simulated blob service, asked by the unchanged @azure/storage-blob
     expect((await blob.getProperties()).contentLength).toBe(16 * MIB);
   });
 
+  it("lets one of many who want to make the same blob win", async () => {
+    const container = rehearsed.blobs().getContainerClient("vhds");
+    const create = (): Promise<unknown> =>
+      container.getPageBlobClient("one").create(512, { conditions: { ifNoneMatch: "*" } });
+    const outcomes = await Promise.allSettled(Array.from({ length: 8 }, create));
+    expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+  });
+
   it("gives every answer a request id", async () => {
     const answer = await blob.getProperties();
     expect(answer.requestId).toMatch(/^[0-9a-f-]{36}$/);

@@ -5,6 +5,7 @@
  * Both addresses are served: `/<account>/<container>/<blob>`, and `<account>.blob.<anything>` as host.
  * @see https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
  */
+import { leaseBlob } from "./blob-lease.ts";
 import * as blobs from "./blob-operations.ts";
 import type { BlobRequest } from "./blob-request.ts";
 import type { BlobStore } from "./blob-store.ts";
@@ -81,7 +82,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "PUT blob  properties": { name: "Set Blob Properties", action: "blobs/write", run: blobs.setBlobProperties },
   "PUT blob  metadata": { name: "Set Blob Metadata", action: "blobs/write", run: blobs.setBlobMetadata },
   "PUT blob  tags": { name: "Set Blob Tags", action: "blobs/tags/write", run: blobs.setBlobTags },
-  "PUT blob  lease": { name: "Lease Blob", action: "blobs/write", run: blobs.leaseBlob },
+  "PUT blob  lease": { name: "Lease Blob", action: "blobs/write", run: leaseBlob },
   "GET blob  ": { name: "Get Blob", action: "blobs/read", run: blobs.getBlob },
   "HEAD blob  ": { name: "Get Blob Properties", action: "blobs/read", run: blobs.getBlobProperties },
   "GET blob  pagelist": { name: "Get Page Ranges", action: "blobs/read", run: blobs.getPageRanges },

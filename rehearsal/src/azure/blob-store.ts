@@ -7,6 +7,8 @@ export interface Lease {
   readonly until: number;
   /** Seconds; -1 = without end. */
   readonly seconds: number;
+  /** Ended by a break, not by time. */
+  readonly broken?: boolean;
 }
 
 export interface BlobHttpHeaders {
@@ -79,9 +81,13 @@ export class BlobStore {
     return container;
   }
 
-  /** Makes an empty page blob, in the place of the one of that name. */
-  async createBlob(container: Container, name: string, bytes: number, now: number): Promise<Blob> {
-    const data = await createPageData(bytes, this.#directory);
+  /** Room for the bytes of a blob to come. */
+  emptyData(bytes: number): Promise<PageData> {
+    return createPageData(bytes, this.#directory);
+  }
+
+  /** Puts an empty page blob in the place of the one of that name. */
+  createBlob(container: Container, name: string, data: PageData, now: number): Blob {
     const old = container.blobs.get(name);
     const blob: Blob = {
       name,
@@ -96,7 +102,7 @@ export class BlobStore {
       lease: old?.lease,
     };
     container.blobs.set(name, blob);
-    await old?.data.release();
+    void old?.data.release();
     return blob;
   }
 

@@ -3,7 +3,7 @@ import { asObject, type JsonObject } from "./arm-body.ts";
 import { armRefusals } from "./arm-error.ts";
 import type { ComputeState, Definition, Gallery } from "./gallery-state.ts";
 import { regionName } from "./regions.ts";
-import { bootableVersions, communityVersionBody } from "./versions.ts";
+import { bootableVersions, communityVersionBody } from "./version-view.ts";
 
 export function communityGallery(state: ComputeState, region: string, publicName: string): JsonObject {
   const gallery = findShared(state, publicName);

@@ -56,6 +56,16 @@ export function activeLease(blob: Blob, now: number): Lease | undefined {
   return blob.lease !== undefined && blob.lease.until > now ? blob.lease : undefined;
 }
 
+/** `state` and `status` as properties and lists show them. */
+export function leaseState(blob: Blob, now: number): { state: string; status: string; duration: string | undefined } {
+  const lease = activeLease(blob, now);
+  if (lease !== undefined) {
+    return { state: "leased", status: "locked", duration: lease.seconds === -1 ? "infinite" : "fixed" };
+  }
+  const state = blob.lease === undefined ? "available" : blob.lease.broken === true ? "broken" : "expired";
+  return { state, status: "unlocked", duration: undefined };
+}
+
 /** A write to a leased blob has to name the lease; a reader may, and is then held to it. */
 export function checkLease(exchange: Exchange, blob: Blob, kind: "read" | "write"): void {
   const given = header(exchange, "x-ms-lease-id");

@@ -9,7 +9,7 @@ import {
   pageSizeOf,
 } from "./blob-request.ts";
 import type { Blob, Container } from "./blob-store.ts";
-import { activeLease } from "./conditions.ts";
+import { leaseState } from "./conditions.ts";
 import type { Answer } from "./exchange.ts";
 import { refusals, StorageError } from "./storage-error.ts";
 import { element, escapeXml, textElement, type XmlChild, xmlDocument } from "./xml.ts";
@@ -139,7 +139,7 @@ function listing({ exchange, account, attributes, prefix, next, entries }: Listi
 }
 
 function blobElement(blob: Blob, include: ReadonlySet<string>, now: number): string {
-  const leased = activeLease(blob, now) !== undefined;
+  const lease = leaseState(blob, now);
   const properties = element(
     "Properties",
     textElement("Creation-Time", new Date(blob.created).toUTCString()),
@@ -153,8 +153,8 @@ function blobElement(blob: Blob, include: ReadonlySet<string>, now: number): str
     textElement("Content-Disposition", blob.http.contentDisposition ?? ""),
     textElement("x-ms-blob-sequence-number", blob.sequence),
     textElement("BlobType", "PageBlob"),
-    textElement("LeaseStatus", leased ? "locked" : "unlocked"),
-    textElement("LeaseState", leased ? "leased" : "available"),
+    textElement("LeaseStatus", lease.status),
+    textElement("LeaseState", lease.state),
     textElement("ServerEncrypted", true),
     textElement("TagCount", blob.tags.length === 0 ? undefined : blob.tags.length),
   );

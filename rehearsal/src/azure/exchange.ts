@@ -40,9 +40,8 @@ export class BodyTooLarge extends Error {}
  * @throws BodyTooLarge; URIError for a path that is no UTF-8
  */
 export async function readExchange(request: http.IncomingMessage, limit: number, now: number): Promise<Exchange> {
-  const authority = request.headers.host ?? "localhost";
-  const secure = "encrypted" in request.socket;
-  const url = new URL(request.url ?? "/", `${secure ? "https" : "http"}://${authority}`);
+  // Always https: the client came that way even where a proxy in this process passes the request on without TLS.
+  const url = new URL(request.url ?? "/", `https://${request.headers.host ?? "localhost"}`);
   const rawPath = (request.url ?? "/").split("?", 1)[0] ?? "/";
   return {
     method: request.method ?? "GET",

@@ -341,6 +341,12 @@ describe("the simulated gallery, asked by the unchanged @azure/arm-compute", () 
     expect(await refusal(put("42.1.0", versionBody(other)))).toContain("PropertyChangeNotAllowed");
   });
 
+  it("lets one of two who make the same version at once win", async () => {
+    const outcomes = await Promise.allSettled([put("42.1.0"), put("42.1.0")]);
+    expect(outcomes.map(({ status }) => status).sort()).toContain("fulfilled");
+    expect(rehearsed.simulator.state.versions()).toHaveLength(1);
+  });
+
   it("refuses an unknown member by name", async () => {
     await put("42.1.0");
     const path = `/subscriptions/${account.subscriptionId}/resourceGroups/${RG}/providers/Microsoft.Compute/galleries/${GALLERY}/images/${DEFINITION}/versions/42.1.0?api-version=2025-12-03`;

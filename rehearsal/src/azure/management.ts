@@ -3,54 +3,27 @@
  * pages. What a gallery does is in `galleries.ts` and `versions.ts`.
  * @see https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
  */
-import type { JsonObject } from "./arm-body.ts";
-import { ArmError, armErrorAnswer, armRefusals, json } from "./arm-error.ts";
+
+import {
+  locations,
+  permissions,
+  resourceGroup,
+  storageAccount,
+  storageKeys,
+  subscription,
+  usages,
+} from "./account-resources.ts";
+import { ArmError, armErrorAnswer, json } from "./arm-error.ts";
 import { communityGallery, communityImage, communityImages, communityVersion, communityVersions } from "./community.ts";
-import { type Answer, type Exchange, header, wholeNumber } from "./exchange.ts";
-import {
-  definitionBody,
-  deleteDefinition,
-  deleteGallery,
-  galleryBody,
-  listDefinitions,
-  listGalleries,
-  putDefinition,
-  putGallery,
-  type Started,
-  shareGallery,
-} from "./galleries.ts";
-import {
-  type ComputeState,
-  countVersions,
-  findDefinition,
-  findGallery,
-  findVersion,
-  type Operation,
-  settle,
-} from "./gallery-state.ts";
-import { GRANTED_ACTIONS, GRANTED_DATA_ACTIONS, isDataAction, isDenied } from "./permissions.ts";
-import { allRegions, regionDisplayName } from "./regions.ts";
+import { definitionBody, deleteDefinition, listDefinitions, putDefinition } from "./definitions.ts";
+import { type Answer, type Exchange, header } from "./exchange.ts";
+import { deleteGallery, galleryBody, listGalleries, putGallery, shareGallery } from "./galleries.ts";
+import { type ComputeState, findDefinition, findGallery, findVersion, settle } from "./gallery-state.ts";
+import { type Call, deleted, type ManagementSettings, operationLinks, page, started } from "./management-call.ts";
+import { isDenied } from "./permissions.ts";
 import type { TokenClaims, TokenMint } from "./tokens.ts";
-import { deleteVersion, listVersions, putVersion, versionBody } from "./versions.ts";
-
-export interface ManagementSettings {
-  readonly tenantId: string;
-  readonly accountKey: string;
-  /** Where the blob service is; undefined: at the same address, by path. */
-  readonly blobEndpoint: string | undefined;
-  readonly denied: () => readonly string[];
-  /** Seconds between polls, as the service asks for. */
-  readonly retryAfterSeconds: number;
-  readonly pageSize: number;
-}
-
-interface Call {
-  readonly exchange: Exchange;
-  readonly state: ComputeState;
-  readonly settings: ManagementSettings;
-  /** The variable parts of the path, in order, decoded. */
-  readonly at: readonly [string, string, string];
-}
+import { listVersions, versionBody } from "./version-view.ts";
+import { deleteVersion, putVersion } from "./versions.ts";
 
 interface Route {
   readonly pattern: RegExp;
@@ -297,111 +270,6 @@ function checkScope(
   }
 }
 
-function subscription({ state, settings }: Call): Answer {
-  const id = `/subscriptions/${state.subscriptionId}`;
-  return json(200, {
-    id,
-    subscriptionId: state.subscriptionId,
-    tenantId: settings.tenantId,
-    displayName: "Rehearsal",
-    state: "Enabled",
-  });
-}
-
-function locations(call: Call): Answer {
-  const id = `/subscriptions/${call.state.subscriptionId}/locations`;
-  const value = allRegions().map(({ name, displayName }) => ({
-    id: `${id}/${name}`,
-    name,
-    type: "Region",
-    displayName,
-    regionalDisplayName: displayName,
-    metadata: { regionType: "Physical", regionCategory: "Recommended" },
-  }));
-  return json(200, { value });
-}
-
-function resourceGroup({ state }: Call): Answer {
-  return json(200, {
-    id: `/subscriptions/${state.subscriptionId}/resourceGroups/${state.resourceGroup}`,
-    name: state.resourceGroup,
-    type: "Microsoft.Resources/resourceGroups",
-    location: state.storageLocation,
-    properties: { provisioningState: "Succeeded" },
-  });
-}
-
-function permissions({ settings }: Call): Answer {
-  const denied = settings.denied();
-  return json(200, {
-    value: [
-      {
-        actions: GRANTED_ACTIONS,
-        notActions: denied.filter((action) => !isDataAction(action)),
-        dataActions: GRANTED_DATA_ACTIONS,
-        notDataActions: denied.filter(isDataAction),
-      },
-    ],
-  });
-}
-
-function storageAccount({ state, settings, exchange, at: [name] }: Call): Answer {
-  if (name.toLowerCase() !== state.storageAccount) {
-    throw armRefusals.notFound("Microsoft.Storage/storageAccounts", name, state.resourceGroup);
-  }
-  return json(200, {
-    id: state.storageAccountId,
-    name: state.storageAccount,
-    type: "Microsoft.Storage/storageAccounts",
-    location: state.storageLocation,
-    kind: "StorageV2",
-    sku: { name: "Standard_LRS", tier: "Standard" },
-    properties: {
-      isHnsEnabled: false,
-      allowBlobPublicAccess: false,
-      allowSharedKeyAccess: true,
-      publicNetworkAccess: "Enabled",
-      supportsHttpsTrafficOnly: true,
-      minimumTlsVersion: "TLS1_2",
-      primaryEndpoints: { blob: settings.blobEndpoint ?? `${exchange.origin}/${state.storageAccount}/` },
-      primaryLocation: state.storageLocation,
-      statusOfPrimary: "available",
-      provisioningState: "Succeeded",
-    },
-  });
-}
-
-function storageKeys({ state, settings, at: [name] }: Call): Answer {
-  if (name.toLowerCase() !== state.storageAccount) {
-    throw armRefusals.notFound("Microsoft.Storage/storageAccounts", name, state.resourceGroup);
-  }
-  return json(200, { keys: [{ keyName: "key1", value: settings.accountKey, permissions: "FULL" }] });
-}
-
-function usages({ state, at: [region] }: Call): Answer {
-  if (regionDisplayName(region) === undefined) {
-    throw new ArmError(
-      400,
-      "NoRegisteredProviderFound",
-      `No registered resource provider found for location '${region}'.`,
-    );
-  }
-  const count = countVersions(state);
-  const usage = (value: string, localizedValue: string, currentValue: number, limit: number): object => ({
-    unit: "Count",
-    currentValue,
-    limit,
-    name: { value, localizedValue },
-  });
-  return json(200, {
-    value: [
-      usage("galleries", "Galleries", count.galleries, state.limits.galleries),
-      usage("galleryImages", "Gallery images", count.definitions, state.limits.definitions),
-      usage("galleryImageVersions", "Gallery image versions", count.versions, state.limits.versions),
-    ],
-  });
-}
-
 function operationStatus({ state, exchange, settings, at: [, id] }: Call): Answer {
   const operation = state.operations.get(id);
   if (operation === undefined) throw new ArmError(404, "NotFound", `The operation '${id}' was not found.`);
@@ -449,43 +317,6 @@ function versionNames({ state, at: [gallery, definition, version] }: Call): {
   const known = state.galleries.get(gallery.toLowerCase());
   const image = known?.definitions.get(definition.toLowerCase());
   return { gallery: known?.name ?? gallery, definition: image?.name ?? definition, version };
-}
-
-function started({ exchange, settings }: Call, { created, body, operation }: Started): Answer {
-  const links = {
-    "azure-asyncoperation": operationLinks(exchange, operation)["azure-asyncoperation"],
-    "azure-asyncnotification": "Enabled",
-  };
-  return json(created ? 201 : 200, body ?? {}, { ...links, "retry-after": settings.retryAfterSeconds });
-}
-
-function deleted({ exchange, settings }: Call, operation: Operation | undefined): Answer {
-  if (operation === undefined) return { status: 204 };
-  return {
-    status: 202,
-    headers: { ...operationLinks(exchange, operation), "retry-after": settings.retryAfterSeconds },
-  };
-}
-
-function operationLinks(exchange: Exchange, operation: Operation): Record<string, string> {
-  const version = exchange.query.get("api-version") ?? "";
-  const base = `${exchange.origin}/subscriptions/${exchange.path[1]}/providers/Microsoft.Compute/locations/eastus/capsOperations/${operation.id}`;
-  return {
-    "azure-asyncoperation": `${base}?api-version=${version}`,
-    location: `${base}?monitor=true&api-version=${version}`,
-  };
-}
-
-function page({ exchange, settings }: Call, items: readonly JsonObject[]): Answer {
-  const from = wholeNumber(exchange.query.get("$skiptoken") ?? undefined) ?? 0;
-  const value = items.slice(from, from + settings.pageSize);
-  const next = from + settings.pageSize;
-  if (next >= items.length) return json(200, { value });
-  const version = exchange.query.get("api-version") ?? "";
-  return json(200, {
-    value,
-    nextLink: `${exchange.origin}${exchange.rawPath}?api-version=${version}&$skiptoken=${next}`,
-  });
 }
 
 function commonHeaders(exchange: Exchange): Record<string, string | undefined> {
