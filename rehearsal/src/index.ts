@@ -87,6 +87,12 @@ export const AZURE_ACCOUNT: AzureAccount = {
   storageAccount: "fedoraimageupload",
 };
 
+/** What such an account already has when the first image comes. */
+const AZURE_SETUP = {
+  containers: ["vhds"],
+  galleries: [{ name: "Fedora", publicName: "Fedora-5e266ba4-2250-406d-adad-5d73860d958f" }],
+} as const;
+
 export const REGISTRY_ACCOUNT = { username: "rehearsal", password: "rehearsal-password" } as const;
 
 /** Starts everything. @throws Error when a port is taken or the scenario is none; nothing is left running then. */
@@ -163,7 +169,7 @@ function createSimulators({ aws, azure, registry, blobDir }: RehearsalOptions): 
   };
   return {
     aws: createAwsSimulator({ ...folder("aws"), ...aws }),
-    azure: createAzureSimulator({ ...AZURE_ACCOUNT, ...folder("azure"), ...azure }),
+    azure: createAzureSimulator({ ...AZURE_ACCOUNT, ...AZURE_SETUP, ...folder("azure"), ...azure }),
     registry: createRegistrySimulator({ credentials: REGISTRY_ACCOUNT, tokenAuth: true, ...registry }),
   };
 }

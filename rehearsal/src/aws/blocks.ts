@@ -40,7 +40,12 @@ export class BlockStore {
       slot = this.#write(data);
       this.#blocks.set(digest, slot);
     }
-    await slot;
+    try {
+      await slot;
+    } catch (error) {
+      this.#blocks.delete(digest);
+      throw error;
+    }
   }
 
   async get(digest: string): Promise<Buffer> {
@@ -59,7 +64,11 @@ export class BlockStore {
     for (const [digest, held] of this.#blocks) {
       if (live.has(digest)) continue;
       this.#blocks.delete(digest);
-      if (!Buffer.isBuffer(held)) void held.then((slot) => this.#free.push(slot));
+      if (Buffer.isBuffer(held)) continue;
+      held.then(
+        (slot) => this.#free.push(slot),
+        () => {},
+      );
     }
   }
 
