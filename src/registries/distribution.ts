@@ -201,7 +201,7 @@ async function inLanes<T>(
   work: (item: T, call: CallContext) => Promise<void>,
 ): Promise<void> {
   const stop = new AbortController();
-  const laneCall = { ...call, signal: AbortSignal.any([call.signal, stop.signal]) };
+  const laneCall = { log: call.log, signal: AbortSignal.any([call.signal, stop.signal]) };
   const queue = items.values();
   const failures: unknown[] = [];
   const lane = async () => {

@@ -212,7 +212,7 @@ export async function cancelUpload(repository: Repository, location: URL, call: 
     ...{ scopes: [pushScope], expect: [204, 202, 200], deadlineMs: 5_000 },
   };
   const signal = AbortSignal.timeout(5_000);
-  await transport.call(request, { ...call, signal }).then(
+  await transport.call(request, { log: call.log, signal }).then(
     (answer) => answer.discard(),
     () => {},
   );
