@@ -35,14 +35,14 @@ async function child(dataDir: string): Promise<ChildProcess> {
 test("two users of a data directory share one server, and the last one out stops it", async () => {
   const dataDir = await temporary();
   const [first, second] = await Promise.all([
-    openDatabase({ dataDir, log: silent }),
-    openDatabase({ dataDir, log: silent }),
+    openDatabase({ dataDir, log: silent, durable: false }),
+    openDatabase({ dataDir, log: silent, durable: false }),
   ]);
   const pid = "SELECT pg_postmaster_start_time()::text AS started";
   expect((await first.pool.query(pid)).rows).toEqual((await second.pool.query(pid)).rows);
   await first.close();
   expect((await second.pool.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
-  const probe = await startEmbedded({ dataDir, log: silent });
+  const probe = await startEmbedded({ dataDir, log: silent, durable: false });
   await second.close();
   expect(isAlive({ pid: probe.pid, started: "" })).toBe(true);
   await probe.release();
@@ -52,10 +52,10 @@ test("two users of a data directory share one server, and the last one out stops
 test("the server outlives a killed starter, is adopted, and keeps what was committed", async () => {
   const dataDir = await temporary();
   const starter = await child(dataDir);
-  const before = await startEmbedded({ dataDir, log: silent });
+  const before = await startEmbedded({ dataDir, log: silent, durable: false });
   starter.kill("SIGKILL");
   await once(starter, "exit");
-  const database = await openDatabase({ dataDir, log: silent });
+  const database = await openDatabase({ dataDir, log: silent, durable: false });
   expect((await database.pool.query("SELECT word FROM said")).rows).toEqual([{ word: "hello" }]);
   await before.release();
   await database.close();
@@ -65,19 +65,36 @@ test("the server outlives a killed starter, is adopted, and keeps what was commi
 test("a killed server is started again on its data", async () => {
   const dataDir = await temporary();
   const starter = await child(dataDir);
-  const server = await startEmbedded({ dataDir, log: silent });
+  const server = await startEmbedded({ dataDir, log: silent, durable: false });
   starter.kill("SIGKILL");
   process.kill(server.pid, "SIGKILL");
   await gone(server.pid);
-  const database = await openDatabase({ dataDir, log: silent });
+  const database = await openDatabase({ dataDir, log: silent, durable: false });
   expect((await database.pool.query("SELECT word FROM said")).rows).toEqual([{ word: "hello" }]);
   await database.close();
   await server.release();
 });
 
+test("a server that is killed under its users comes back, and they find it again", async () => {
+  for (const dataDir of [await temporary(), join(await temporary(), "d".repeat(90))]) {
+    const database = await openDatabase({ dataDir, log: silent, durable: false });
+    const probe = await startEmbedded({ dataDir, log: silent, durable: false });
+    process.kill(probe.pid, "SIGKILL");
+    await gone(probe.pid);
+    await probe.release();
+    for (let answered = false; !answered; ) {
+      answered = await database.pool.query("SELECT 1").then(
+        () => true,
+        () => new Promise<false>((resolve) => setTimeout(resolve, 20, false)),
+      );
+    }
+    await database.close();
+  }
+});
+
 test("a data directory whose name is too long for a socket gets one elsewhere", async () => {
   const dataDir = join(await temporary(), "d".repeat(90));
-  const database = await openDatabase({ dataDir, log: silent });
+  const database = await openDatabase({ dataDir, log: silent, durable: false });
   expect(database.url).not.toContain("ddd");
   await database.close();
 });
@@ -87,7 +104,7 @@ const asRoot = process.getuid?.() === 0;
 test.runIf(asRoot)("below a private directory root's database lives elsewhere, and a link says where", async () => {
   const dataDir = await temporary();
   await chmod(dataDir, 0o700);
-  const database = await openDatabase({ dataDir, log: silent });
+  const database = await openDatabase({ dataDir, log: silent, durable: false });
   const elsewhere = await readlink(join(dataDir, "postgres"));
   made.push(elsewhere);
   expect(elsewhere).toMatch(/^\/var\/lib\/slipway\//);

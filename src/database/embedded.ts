@@ -32,8 +32,8 @@ export interface EmbeddedOptions {
   /** Made when missing. All processes that name it share one server. */
   readonly dataDir: string;
   readonly log: Log;
-  /** False for tests: a crash of the machine may lose the database, and everything is much faster. */
-  readonly durable?: boolean;
+  /** False for tests: a crash of the machine (not of the server) may lose the database, and all is faster. */
+  readonly durable?: boolean | undefined;
   /** Passed to the server as `-c`. */
   readonly settings?: readonly string[];
 }
@@ -67,23 +67,26 @@ const SUPERUSER = "slipway";
  */
 export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedServer> {
   const { dataDir, log } = options;
+  let me: string | undefined;
   try {
     const user = await serverUser();
     await mkdir(dataDir, { recursive: true });
     const directory = await serverDirectory(dataDir, user, log);
-    const me = join(directory, "users", userName());
+    me = join(directory, "users", userName());
+    const mine = me;
     const server = await exclusively(join(directory, "locks"), LOCK_TIMEOUT_MS, async () => {
       await mkdir(join(directory, "users"), { recursive: true });
-      await writeFile(me, "");
+      await writeFile(mine, "");
       const found = await running(directory);
       return (found && (await adopt(directory, found.pid))) ?? start(directory, user, options);
     });
     return {
       ...server,
       directory,
-      release: () => release(directory, me, log),
+      release: () => release(directory, mine, log),
     };
   } catch (error) {
+    if (me) await rm(me, { force: true }).catch(() => {});
     throw embeddedError(error, dataDir);
   }
 }
@@ -187,7 +190,7 @@ async function start(directory: string, user: ServerUser, options: EmbeddedOptio
       `unix_socket_directories=${sockets}`,
       "unix_socket_permissions=0700",
       "max_connections=200",
-      ...(durable ? [] : ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]),
+      ...(durable ? [] : ["fsync=off", "full_page_writes=off"]),
       ...(options.settings ?? []),
     ];
     const child = spawn(binaries.postgres, ["-D", data, "-p", "5432", ...settings.flatMap((text) => ["-c", text])], {
@@ -307,12 +310,23 @@ async function createCluster(
   await rename(part, data);
 }
 
-/** Inside the server's directory if its name is short enough for a socket's address, else a temporary one. */
+/**
+ * Inside the server's directory if its name is short enough for a socket's address, else a temporary one. The same one
+ * at every start, so that those who are connected find the server again.
+ */
 async function socketDirectory(directory: string, user: ServerUser): Promise<string> {
   const inside = join(directory, "run");
   let sockets = inside;
-  if (inside.length > LONGEST_SOCKET_DIRECTORY) sockets = await mkdtemp(join(tmpdir(), "slipway-"));
-  else await mkdir(inside, { recursive: true });
+  await mkdir(inside, { recursive: true });
+  if (inside.length > LONGEST_SOCKET_DIRECTORY) {
+    const note = join(inside, "elsewhere");
+    const noted = await readFile(note, "utf8").catch(() => "");
+    const there = await lstat(noted).catch(() => undefined);
+    // Somebody else may have put theirs in its place meanwhile.
+    const ours = there?.isDirectory() && there.uid === user.uid;
+    sockets = ours ? noted : await mkdtemp(join(tmpdir(), "slipway-"));
+    await writeFile(note, sockets);
+  }
   await chmod(sockets, 0o700);
   if (user.other) await chown(sockets, user.uid, user.gid);
   return sockets;

@@ -2,10 +2,11 @@ import { Kysely, PostgresDialect } from "kysely";
 import pg from "pg";
 import type { Log } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
-import { startEmbedded } from "./embedded.ts";
+import { type EmbeddedServer, startEmbedded } from "./embedded.ts";
 import { databaseError } from "./errors.ts";
 import { type Listener, listen } from "./listen.ts";
 import { type Migration, migrate } from "./migrate.ts";
+import { isAlive } from "./processes.ts";
 
 export interface OpenDatabaseOptions {
   /** postgres:// of a server; the embedded one when absent. */
@@ -13,6 +14,8 @@ export interface OpenDatabaseOptions {
   /** Absolute. The embedded server lives in `postgres/` below it. */
   readonly dataDir: string;
   readonly log: Log;
+  /** False for tests: the embedded server does not wait for the disk. */
+  readonly durable?: boolean;
 }
 
 export interface Database {
@@ -33,6 +36,8 @@ export interface Database {
    * behind others. The caller ends it. With `timeoutMs`, connecting and every query fail after it.
    */
   newPool(max: number, timeoutMs?: number): pg.Pool;
+  /** Why the embedded server is down and does not start again, while that is so: `disk-full` most often. */
+  trouble(): SlipwayError | undefined;
   /** Ends the pool; stops the embedded server when no other process uses it. Repeatable. */
   close(): Promise<void>;
 }
@@ -40,6 +45,7 @@ export interface Database {
 const DATABASE = "slipway";
 const POOL_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 10_000;
+const LOOK_MS = 1000;
 
 /**
  * Opens the configured server, or starts or adopts the embedded one.
@@ -47,19 +53,71 @@ const CONNECT_TIMEOUT_MS = 10_000;
  *   `unavailable`, `disk-full`, and what `startEmbedded` names
  */
 export async function openDatabase(options: OpenDatabaseOptions): Promise<Database> {
-  if (options.url !== undefined) return connect(checkedUrl(options.url), options.log, async () => {});
-  const server = await startEmbedded(options);
+  if (options.url !== undefined) return connect(checkedUrl(options.url), options.log);
+  const server = keptUp(await startEmbedded(options), options);
   try {
+    const url = server.urlOf(DATABASE);
     await createDatabase(server.urlOf("postgres"), DATABASE);
-    return await connect(server.urlOf(DATABASE), options.log, server.release);
+    return await connect(url, options.log, server.release, server.trouble);
   } catch (error) {
     await server.release();
     throw error;
   }
 }
 
+interface KeptUp {
+  urlOf(database: string): string;
+  trouble(): SlipwayError | undefined;
+  release(): Promise<void>;
+}
+
+/** Starts the embedded server again when it died under us: killed, or out of disk. Its clients reconnect by themselves. */
+function keptUp(first: EmbeddedServer, options: OpenDatabaseOptions): KeptUp {
+  const { log } = options;
+  let server = first;
+  let trouble: SlipwayError | undefined;
+  let looking: Promise<void> = Promise.resolve();
+
+  async function look(): Promise<void> {
+    if (isAlive({ pid: server.pid, started: "" })) return;
+    log.warn("the embedded database is gone and is started again", { pid: server.pid });
+    try {
+      const before = server;
+      server = await startEmbedded(options);
+      trouble = undefined;
+      await before.release(); // gives up its use only, for now there is another
+    } catch (error) {
+      const now = databaseError(error);
+      if (now.message !== trouble?.message) log.error("the embedded database does not start", { error: now.message });
+      trouble = now;
+    }
+  }
+
+  let timer: NodeJS.Timeout;
+  function later(): void {
+    timer = setTimeout(() => {
+      looking = look().finally(later);
+    }, LOOK_MS).unref();
+  }
+  later();
+  return {
+    urlOf: first.urlOf,
+    trouble: () => trouble,
+    async release() {
+      await looking;
+      clearTimeout(timer);
+      await server.release();
+    },
+  };
+}
+
 /** Connects to a server that runs. `release` is called once, after the last connection was ended. */
-export async function connect(url: string, log: Log, release: () => Promise<void>): Promise<Database> {
+export async function connect(
+  url: string,
+  log: Log,
+  release: () => Promise<void> = async () => {},
+  trouble: () => SlipwayError | undefined = () => undefined,
+): Promise<Database> {
   const config: pg.ClientConfig = { connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS };
   function newPool(max: number, timeoutMs?: number): pg.Pool {
     const limits = timeoutMs === undefined ? {} : { query_timeout: timeoutMs, connectionTimeoutMillis: timeoutMs };
@@ -88,6 +146,7 @@ export async function connect(url: string, log: Log, release: () => Promise<void
     },
     listen: (channel, onNotify) => listen(config, channel, onNotify, log),
     newPool,
+    trouble,
     close() {
       closing ??= pool.end().then(release);
       return closing;

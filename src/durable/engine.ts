@@ -190,6 +190,9 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
   async function waitFor(runId: string, signal?: AbortSignal): Promise<unknown> {
     const { root } = await readRun(pool, runId);
     const run = await changes.until(root, signal, async () => {
+      // A person waits: nothing will go on until they have made room.
+      const trouble = database.trouble() ?? working?.lease.failure;
+      if (role === "command" && trouble?.code === "disk-full") throw trouble;
       const view = await readRun(pool, runId);
       return hasEnded(view) ? view : undefined;
     });

@@ -1,5 +1,5 @@
 import type pg from "pg";
-import { isAlive, thisHost, thisProcess } from "../database/index.ts";
+import { databaseError, isAlive, thisHost, thisProcess } from "../database/index.ts";
 import type { Log } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import { requeueRunsOf } from "./dbos.ts";
@@ -33,6 +33,7 @@ export class Lease {
   #renewedMonotonic = 0;
   #renewedWall = 0;
   #timers: NodeJS.Timeout[] = [];
+  #failure: SlipwayError | undefined;
   #renewing = false;
   #stopping = false;
   #waiting = new Set<() => void>();
@@ -43,6 +44,11 @@ export class Lease {
 
   get epoch(): number {
     return this.#epoch;
+  }
+
+  /** Why the last renewal failed, until one succeeds. */
+  get failure(): SlipwayError | undefined {
+    return this.#failure;
   }
 
   async start(): Promise<void> {
@@ -180,6 +186,7 @@ export class Lease {
     try {
       if (this.#state === "lost") {
         await this.#join();
+        this.#failure = undefined;
         this.#options.log.info("took a new lease", { executor: this.#options.executor, epoch: this.#epoch });
         return;
       }
@@ -189,10 +196,12 @@ export class Lease {
          WHERE id = $1 AND epoch = $2 AND ended_at IS NULL AND expires_at > clock_timestamp()`,
         [this.#options.executor, this.#epoch, this.#options.leaseMs],
       );
+      this.#failure = undefined;
       if (rowCount === 1) [this.#renewedMonotonic, this.#renewedWall] = clocks;
       else this.#lose("another process has taken it");
-    } catch {
+    } catch (error) {
       // Tried again at the next tick; `held` tells when it has been too long.
+      this.#failure = databaseError(error, "lease");
     } finally {
       this.#renewing = false;
     }

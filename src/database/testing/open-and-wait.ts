@@ -3,7 +3,7 @@ import { silent } from "../../lib/call.ts";
 import { openDatabase } from "../index.ts";
 
 const [dataDir = "", once] = process.argv.slice(2);
-const database = await openDatabase({ dataDir, log: silent });
+const database = await openDatabase({ dataDir, log: silent, durable: false });
 await database.pool.query("CREATE TABLE said (word text)");
 await database.pool.query("INSERT INTO said VALUES ('hello')");
 if (once === "once") {

@@ -75,7 +75,7 @@ async function preparedTemplate(urlOf: (database: string) => string, template: T
     const part = `${name}_part`;
     await client.query(`DROP DATABASE IF EXISTS ${part} WITH (FORCE)`);
     await client.query(`CREATE DATABASE ${part}`);
-    const database = await connect(urlOf(part), silent, async () => {});
+    const database = await connect(urlOf(part), silent);
     try {
       await template.prepare(database);
     } finally {
