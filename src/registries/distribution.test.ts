@@ -1,5 +1,8 @@
+import { X509Certificate } from "node:crypto";
 import { createServer, type IncomingMessage, type RequestListener } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import type { TLSSocket } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import {
   createRegistrySimulator,
@@ -304,6 +307,25 @@ describe("credentials", () => {
     expect(seen.filter((line) => line.startsWith("GET /token"))).toHaveLength(2);
     expect(seen.filter((line) => line.includes("Basic")).every((line) => line.includes("/token"))).toBe(true);
     expect(simulator.state.repository("fedora").manifests.size).toBe(1);
+  });
+
+  test("a client certificate is shown to the registry", async () => {
+    const authority = await createAuthority();
+    const seen: string[] = [];
+    const settings = { key: authority.key, cert: authority.cert, requestCert: true, rejectUnauthorized: false };
+    const server = createTlsServer(settings, (request, response) => {
+      seen.push((request.socket as TLSSocket).getPeerX509Certificate()?.fingerprint256 ?? "none");
+      response.writeHead(404).end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const clientCert = { cert: authority.cert, key: authority.key };
+    const registry = openRegistry({ url, ca: authority.ca, clientCert });
+    await registry.find("fedora", "43", call);
+    await registry.close();
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    expect(seen).toEqual([new X509Certificate(authority.cert).fingerprint256]);
   });
 
   test("a token that ended on the way is replaced", async () => {

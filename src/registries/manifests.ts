@@ -53,8 +53,8 @@ export function parseManifest(bytes: Uint8Array, mediaType: string, subject: str
     case OCI_MANIFEST:
     case DOCKER_MANIFEST: {
       const config = descriptor(parsed.config, "config", refuse);
-      // Foreign layers are kept elsewhere on purpose: no registry holds them.
-      const layers = list(parsed.layers, "layers").filter((layer) => !Array.isArray(layer.urls));
+      // Foreign layers are kept elsewhere, by licence: a registry need not hold them.
+      const layers = list(parsed.layers, "layers").filter((layer) => !isForeign(layer));
       return { kind: "image", mediaType, config, blobs: unique([config, ...layers]) };
     }
     default:
@@ -132,6 +132,10 @@ export function platformOf(value: unknown): Platform {
 
 export function digestOf(bytes: Uint8Array): Digest {
   return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}
+
+function isForeign({ mediaType }: BlobRef): boolean {
+  return mediaType.includes(".nondistributable.") || mediaType.includes(".foreign.");
 }
 
 function isNamed(platform: unknown): boolean {
