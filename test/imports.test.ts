@@ -89,7 +89,8 @@ function sourceFiles(directory: string): string[] {
 
 async function importsOf(file: string): Promise<string[]> {
   const text = readFileSync(file, "utf8");
-  const values = parse(stripTypeScriptTypes(text, { mode: "strip" }))[0].flatMap((found) => (found.n ? [found.n] : []));
+  const [imports] = parse(stripTypeScriptTypes(text, { mode: "strip" }));
+  const values = imports.flatMap((found) => ("specifier" in found && found.specifier ? [found.specifier] : []));
   // Type-only imports vanish with the types; a line that begins with one is easy to read.
   const types = [...text.matchAll(/^(?:import|export) type [^;]*? from "([^"]+)"/gm)].map((match) => match[1]!);
   return [...new Set([...values, ...types])];

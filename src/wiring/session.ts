@@ -8,7 +8,7 @@ import type { GlobalOptions } from "../cli/program.ts";
 import type { Session } from "../cli/session.ts";
 import type { Config, Environment } from "../config/index.ts";
 import type { Database } from "../database/index.ts";
-import type { Engine } from "../durable/index.ts";
+import type { Engine, EngineOptions } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
 import type { PlanningServices, Services, Tables } from "../workflows/index.ts";
 import type { OpenTargets } from "./targets.ts";
@@ -18,6 +18,8 @@ export interface Surroundings {
   readonly version: string;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** For tests, which kill the process at a step's boundary or cannot wait half a minute for a lease to end. */
+  readonly engine?: Pick<EngineOptions<Services>, "crashPoint" | "leaseMs">;
 }
 
 export function createSession(options: GlobalOptions, around: Surroundings): Session {
@@ -100,6 +102,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
       })),
       ...(queues === undefined ? {} : { listenQueues: queues }),
       log,
+      ...around.engine,
     });
     closers.push(() => opened.close());
     opened.register([workflows.releaseCompose, workflows.releaseDisk, workflows.releaseContainer]);

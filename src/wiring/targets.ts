@@ -5,13 +5,16 @@ import { type Cloud, type CloudOptions, openCloud } from "../clouds/index.ts";
 import {
   type AwsTarget,
   type AzureTarget,
+  azureCredentials,
+  azureDefinition,
   azureRegions,
+  azureSubscription,
   type Config,
   type Environment,
   planTargets,
   type RegistryTarget,
   resolveSecret,
-  type SecretRef,
+  resolveValue,
   type Target,
 } from "../config/index.ts";
 import { SlipwayError } from "../lib/errors.ts";
@@ -27,7 +30,7 @@ export function openTargets(config: Config, environment: Environment): OpenTarge
   const registries = new Map<string, Promise<Registry>>();
 
   function target(name: string): Target {
-    const found = config.targets[name];
+    const found = Object.hasOwn(config.targets, name) ? config.targets[name] : undefined;
     if (found !== undefined) return found;
     throw new SlipwayError("not-found", `the configuration has no target ${name}`, {
       subject: name,
@@ -91,70 +94,36 @@ async function awsOptions(target: AwsTarget, environment: Environment): Promise<
     ...(target.account === undefined ? {} : { account: target.account }),
     ...(endpoints === undefined ? {} : { endpoints: defined(endpoints) }),
     ...(await certificate(target.ca_file)),
-    ...(credentials === undefined
-      ? {}
-      : "profile" in credentials
-        ? { profile: credentials.profile }
+    offer: target.offer.to,
+    credentials:
+      credentials === undefined || "profile" in credentials
+        ? (credentials ?? {})
         : {
-            credentials: {
-              accessKeyId: await text(credentials.access_key_id, environment),
-              secretAccessKey: await resolveSecret(credentials.secret_access_key, environment),
-              ...(credentials.session_token === undefined
-                ? {}
-                : { sessionToken: await resolveSecret(credentials.session_token, environment) }),
-            },
-          }),
+            accessKeyId: await resolveValue(credentials.access_key_id, environment),
+            secretAccessKey: await resolveSecret(credentials.secret_access_key, environment),
+            ...(credentials.session_token === undefined
+              ? {}
+              : { sessionToken: await resolveSecret(credentials.session_token, environment) }),
+          },
   };
 }
 
-/** The names Ansible's modules use, which the service before this one had, then the SDK's own. */
-const AZURE_NAMES = {
-  subscription: ["AZURE_SUBSCRIPTION_ID"],
-  tenantId: ["AZURE_TENANT", "AZURE_TENANT_ID"],
-  clientId: ["AZURE_CLIENT_ID"],
-  clientSecret: ["AZURE_SECRET", "AZURE_CLIENT_SECRET"],
-} as const;
-
 async function azureOptions(target: AzureTarget, environment: Environment): Promise<CloudOptions> {
-  const fromEnvironment = (names: readonly string[]) => names.map((name) => environment[name]).find(Boolean);
-  const subscription =
-    target.subscription === undefined
-      ? fromEnvironment(AZURE_NAMES.subscription)
-      : await text(target.subscription, environment);
-  if (subscription === undefined) {
-    throw new SlipwayError("unauthenticated", "no Azure subscription is named", {
-      subject: `targets.${target.name}.subscription`,
-      next: "Set it in the configuration, or AZURE_SUBSCRIPTION_ID in the environment.",
-    });
-  }
-  const tenantId = fromEnvironment(AZURE_NAMES.tenantId);
-  const clientId = fromEnvironment(AZURE_NAMES.clientId);
-  const clientSecret = fromEnvironment(AZURE_NAMES.clientSecret);
-  const credentials =
-    target.credentials !== undefined
-      ? {
-          tenantId: await text(target.credentials.tenant_id, environment),
-          clientId: await text(target.credentials.client_id, environment),
-          clientSecret: await resolveSecret(target.credentials.client_secret, environment),
-        }
-      : tenantId !== undefined && clientId !== undefined && clientSecret !== undefined
-        ? { tenantId, clientId, clientSecret }
-        : ("default" as const);
   return {
     cloud: "azure",
-    subscriptionId: subscription,
+    subscriptionId: await azureSubscription(target, environment),
     resourceGroup: target.resource_group,
     gallery: target.gallery,
     location: target.home_region,
     storageAccount: target.storage_account,
     container: target.container,
-    credentials,
+    credentials: (await azureCredentials(target, environment)) ?? "default",
+    definition: azureDefinition(target),
     targetRegions: azureRegions(target),
     ...(target.public_gallery === undefined ? {} : { publicGalleryName: target.public_gallery }),
-    ...(target.publisher === undefined ? {} : { publisher: target.publisher }),
     ...(target.endpoints === undefined ? {} : { endpoints: defined(target.endpoints) }),
     ...(await certificate(target.ca_file)),
-  } as CloudOptions;
+  };
 }
 
 async function registryOptions(target: RegistryTarget, environment: Environment) {
@@ -172,15 +141,11 @@ async function registryOptions(target: RegistryTarget, environment: Environment)
       ? {}
       : {
           credentials: {
-            username: await text(credentials.username, environment),
+            username: await resolveValue(credentials.username, environment),
             password: await resolveSecret(credentials.password, environment),
           },
         }),
   };
-}
-
-async function text(value: string | SecretRef, environment: Environment): Promise<string> {
-  return typeof value === "string" ? value : resolveSecret(value, environment);
 }
 
 async function certificate(file: string | undefined): Promise<{ ca?: string }> {
