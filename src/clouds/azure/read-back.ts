@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { BLOCK_BYTES } from "../../images/block-source.ts";
 import type { CallContext } from "../../lib/call.ts";
-import type { StagedDisk } from "../../model.ts";
+import type { ImageKey, StagedDisk } from "../../model.ts";
 import type { ReadBlock } from "../cloud.ts";
 import { CloudError } from "../errors.ts";
 import { BLOB_ACTIONS, blobAsk, blobClient, VHD_FOOTER_BYTES } from "./blobs.ts";
@@ -19,7 +19,7 @@ export async function* readBlocks(
   call: CallContext,
 ): AsyncGenerator<ReadBlock> {
   const bytes = staged.diskBytes + VHD_FOOTER_BYTES;
-  const written = await writtenBlocks(session, staged, bytes, call);
+  const written = await writtenBlocks(session, staged.key, bytes, call);
   const reading = new Map<number, Promise<ReadBlock>>();
   // Left early or failed: the others' requests are stopped too.
   const stop = new AbortController();
@@ -50,18 +50,18 @@ async function firstOf(reading: Map<number, Promise<ReadBlock>>): Promise<ReadBl
 }
 
 /** Blocks that overlap any page range the service knows. */
-async function writtenBlocks(
+export async function writtenBlocks(
   session: AzureSession,
-  staged: StagedDisk,
+  key: ImageKey,
   bytes: number,
   call: CallContext,
 ): Promise<ReadonlySet<number>> {
-  const client = await blobClient(session, staged.key);
+  const client = await blobClient(session, key);
   const written = new Set<number>();
   let marker: string | undefined;
   do {
     const page = await session.ask(
-      blobAsk(session, "Get Page Ranges", BLOB_ACTIONS.read, blobName(staged.key)),
+      blobAsk(session, "Get Page Ranges", BLOB_ACTIONS.read, blobName(key)),
       call,
       async (abortSignal) => {
         const pages = client.listPageRanges(0, bytes, { abortSignal });

@@ -22,6 +22,7 @@ import {
 import { blobName } from "./names.ts";
 import { IN_FLIGHT_DEFAULT } from "./options.ts";
 import { pageWriter } from "./page-writer.ts";
+import { writtenBlocks } from "./read-back.ts";
 import type { AzureSession } from "./session.ts";
 import { adaptiveWindow } from "./window.ts";
 
@@ -71,11 +72,43 @@ export async function uploadDisk(
     throw error;
   }
   await journal.flush();
+  await clearLeftovers(session, disk, key, upload, journal, call);
   await completeBlob(session, key, upload, digestOfAll(disk, journal), call);
   call.onProgress?.({ doneBytes: disk.bytes, totalBytes: disk.bytes, sentBytes: 0 });
   const done = await lookAtBlob(session, key, call);
   if (!done?.complete) throw taken(session, key);
   return stagedDisk(session, key, done);
+}
+
+/**
+ * Blocks that are written and were not acknowledged come from an attempt that ended before it knew its source to be
+ * right. The whole source has been read since: they are zero.
+ * @throws CloudError `conflict` when acknowledged blocks are missing
+ */
+async function clearLeftovers(
+  session: AzureSession,
+  disk: BlockSource,
+  key: ImageKey,
+  upload: string,
+  journal: UploadJournal,
+  call: UploadContext,
+): Promise<void> {
+  const written = await writtenBlocks(session, key, disk.bytes, call);
+  for (let index = 0; index < blockCount(disk.bytes); index++) {
+    if (journal.acked(index) && !written.has(index)) throw taken(session, key);
+  }
+  const client = await blobClient(session, key);
+  for (const index of written) {
+    if (journal.acked(index)) continue;
+    const offset = index * BLOCK_BYTES;
+    const ask = blobAsk(session, "Clear Page", BLOB_ACTIONS.write, blobName(key));
+    await session.ask(ask, call, (abortSignal) =>
+      client.clearPages(offset, Math.min(BLOCK_BYTES, disk.bytes - offset), {
+        abortSignal,
+        conditions: { ifSequenceNumberEqualTo: Number(upload) },
+      }),
+    );
+  }
 }
 
 async function sendBlocks(

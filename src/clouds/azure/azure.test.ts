@@ -1,0 +1,4 @@
+import { describeCloud } from "../testing/contract.ts";
+import { azureHarness } from "./testing/harness.ts";
+
+describeCloud("azure", azureHarness);
