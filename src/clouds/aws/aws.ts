@@ -1,0 +1,161 @@
+/**
+ * AWS: EBS direct → snapshot → read back → AMI → copies → offered. No bucket, no import role, no helper machine.
+ *
+ * A disk is put block by block into a snapshot (`upload.ts`, `send-blocks.ts`), an AMI is registered on it
+ * (`register.ts`), copied to the other regions (`replicate.ts`) and shared (`offer.ts`, `states.ts`). Everything is found
+ * again by tags (`tags.ts`). Refuses to know composes, catalogs and who decides. Start reading at `openAws`.
+ */
+import { SlipwayError } from "../../lib/errors.ts";
+import { GiB } from "../../lib/units.ts";
+import type { Region } from "../../model.ts";
+import type { Cloud, CloudResource, Found } from "../cloud.ts";
+import { isReady, openAccount, stagedOf } from "./account.ts";
+import { check } from "./check.ts";
+import { type ConnectionOptions, connect } from "./connection.ts";
+import { offer, withdraw } from "./offer.ts";
+import { readBack } from "./read-back.ts";
+import { architectureOf, foreignReason, register } from "./register.ts";
+import { remove } from "./remove.ts";
+import { replicate } from "./replicate.ts";
+import { setState } from "./states.ts";
+import { DISK_KEY, fromAws, KEY } from "./tags.ts";
+import { upload } from "./upload.ts";
+import { DEFAULT_PACE, type Pace } from "./waiting.ts";
+
+export type { AwsCredentials } from "./signature.ts";
+
+export interface AwsOptions extends Omit<ConnectionOptions, "connections"> {
+  /** Twelve digits: `check` refuses credentials of another. Absent = any. */
+  readonly account?: string | undefined;
+  readonly homeRegion: Region;
+  /** What `check` holds the account's settings against. Default: public. */
+  readonly offer?: "public" | "accounts" | "nobody" | undefined;
+  /** Default: write. `skip` is right only where the account never encrypts. */
+  readonly zeroBlocks?: "write" | "skip" | undefined;
+  /** Most puts under way at a time; each is 512 KiB. Default 128: 1000 puts/s, AWS's limit, at 128 ms each. */
+  readonly inFlight?: number | undefined;
+  readonly pace?: Partial<Pace> | undefined;
+}
+
+const IN_FLIGHT = 128;
+
+export function openAws(options: AwsOptions): Cloud {
+  const inFlight = options.inFlight ?? IN_FLIGHT;
+  const connection = connect({ ...options, connections: inFlight });
+  const account = openAccount(connection, { ...DEFAULT_PACE, ...options.pace });
+  const uploading = { zeroBlocks: options.zeroBlocks ?? "write", inFlight } as const;
+  const checking = {
+    account: options.account,
+    homeRegion: options.homeRegion,
+    offer: options.offer ?? "public",
+  } as const;
+
+  return {
+    name: "aws",
+    // 16 TiB: what the root volume of an instance may have. Sectors of 512 bytes; the volume is rounded up to whole GiB.
+    accepts: { format: "raw", sizeMultiple: 512, maxBytes: 16 * 1024 * GiB },
+    can: {
+      regionalCopies: true,
+      states: ["candidate", "active", "deprecated", "obsolete"],
+      sparse: uploading.zeroBlocks === "skip",
+      readBack: true,
+    },
+
+    check: (specs, call) => check(account, checking, specs, call),
+
+    async find(spec, region, call): Promise<Found> {
+      const [named, snapshots] = await Promise.all([
+        account.imagesNamed(spec.name, region, call),
+        account.snapshotsOf(spec.diskKey, region, call),
+      ]);
+      const mine = named.find((image) => fromAws(image.Tags)[KEY] === spec.key && isReady(image));
+      const foreign = named.find((image) => fromAws(image.Tags)[KEY] !== spec.key && isReady(image));
+      const staged = snapshots.find((snapshot) => snapshot.State === "completed");
+      return {
+        ...(staged ? { staged: stagedOf(staged, spec, region) } : {}),
+        ...(mine ? { image: await account.toCloudImage(mine, region, call) } : {}),
+        ...(foreign && !mine ? { foreign: { id: foreign.ImageId ?? "", reason: foreignReason(foreign) } } : {}),
+      };
+    },
+
+    async *list(regions, call) {
+      let answered = 0;
+      let failure: unknown;
+      for (const region of regions) {
+        try {
+          for await (const image of account.ownImages(region, call)) {
+            const tags = fromAws(image.Tags);
+            yield resource(
+              "image",
+              region,
+              image.ImageId,
+              tags,
+              KEY,
+              image.State !== "pending",
+              image.Name,
+              image.CreationDate,
+            );
+          }
+          for await (const { SnapshotId, State, StartTime, Tags } of account.ownSnapshots(region, call)) {
+            const tags = fromAws(Tags);
+            yield resource(
+              "staged-disk",
+              region,
+              SnapshotId,
+              tags,
+              DISK_KEY,
+              State === "completed",
+              tags.Name,
+              StartTime?.toISOString(),
+            );
+          }
+          answered++;
+        } catch (error) {
+          if (call.signal.aborted || !(error instanceof SlipwayError)) throw error;
+          failure ??= error;
+          call.log.warn("region does not answer, its images are not listed", { cloud: "aws", region, error });
+        }
+      }
+      // One region that is down shall not hide the others; none at all is a failure.
+      if (answered === 0 && failure) throw failure;
+    },
+
+    async upload(disk, spec, journal, call) {
+      architectureOf(spec.arch);
+      return upload(account, disk, spec, journal, uploading, call);
+    },
+    readBack: (staged, blocks, call) => readBack(account, staged, blocks, call),
+    register: (staged, spec, call) => register(account, staged, spec, call),
+    replicate: (image, spec, regions, call) => replicate(account, image, spec, regions, call),
+    offer: (images, spec, audience, call) => offer(account, images, spec, audience, call),
+    withdraw: (images, _spec, call) => withdraw(account, images, call),
+    setState: (image, state, call) => setState(account, image, state, call),
+    remove: (what, call) => remove(account, what, call),
+    // The snapshot is what the image boots from: nothing is left over on the way.
+    async tidy() {},
+    close: () => connection.close(),
+  };
+}
+
+function resource(
+  kind: CloudResource["kind"],
+  region: Region,
+  id: string | undefined,
+  tags: Readonly<Record<string, string>>,
+  keyTag: string,
+  complete: boolean,
+  name: string | undefined,
+  createdAt: string | undefined,
+): CloudResource {
+  const key = tags[keyTag];
+  return {
+    kind,
+    region,
+    id: id ?? "",
+    name: name ?? "",
+    complete,
+    tags,
+    ...(key ? { key } : {}),
+    ...(createdAt ? { createdAt } : {}),
+  };
+}

@@ -1,0 +1,170 @@
+/**
+ * How this driver reaches AWS: credentials, one EC2 client per region, one STS client, one pool per region for EBS
+ * direct. The SDK is loaded by the first call that needs it, makes one attempt per call and has deadlines of its own.
+ */
+import https from "node:https";
+import { rootCertificates } from "node:tls";
+import type { EC2 } from "@aws-sdk/client-ec2";
+import type { STS } from "@aws-sdk/client-sts";
+import { type Dispatcher, EnvHttpProxyAgent, Pool } from "undici";
+import type { CallContext } from "../../lib/call.ts";
+import { minutes, seconds } from "../../lib/units.ts";
+import type { Region } from "../../model.ts";
+import { type AwsCall, translate } from "./errors.ts";
+import type { AwsCredentials } from "./signature.ts";
+
+export interface ConnectionOptions {
+  /** A key, or what gives one: asked again shortly before the one it gave expires. */
+  readonly credentials: AwsCredentials | (() => Promise<AwsCredentials>);
+  /** Base URLs to use instead of AWS's own. The region is still in the signature. */
+  readonly endpoints?: { readonly ec2?: string; readonly ebs?: string; readonly sts?: string } | undefined;
+  /** PEM of certificates to trust beside the usual ones. */
+  readonly ca?: string | undefined;
+  /** Proxy for https, and the hosts to reach without it, as HTTPS_PROXY and NO_PROXY have them. */
+  readonly proxy?: { readonly url: string; readonly except?: string } | undefined;
+  /** Carries the EBS direct calls instead of a pool of our own; closed by whoever made it. */
+  readonly dispatcher?: Dispatcher | undefined;
+  /** Most connections to EBS direct per region. */
+  readonly connections: number;
+}
+
+export interface Connection {
+  credentials(): Promise<AwsCredentials>;
+  /** Runs one EC2 call, translated. `subject` is what it is done to. */
+  ec2<T>(region: Region, operation: string, subject: string | undefined, call: CallContext, run: Ec2Run<T>): Promise<T>;
+  sts<T>(
+    region: Region,
+    operation: string,
+    call: CallContext,
+    run: (client: STS, options: SendOptions) => Promise<T>,
+  ): Promise<T>;
+  ebs(region: Region): { readonly origin: URL; readonly dispatcher: Dispatcher };
+  close(): Promise<void>;
+}
+
+export type Ec2Run<T> = (client: EC2, options: SendOptions) => Promise<T>;
+export interface SendOptions {
+  readonly abortSignal: AbortSignal;
+}
+
+/** A connection that is not made by then is not coming; an EC2 call that says nothing for so long has been lost. */
+const CONNECT_MS = seconds(10);
+const ANSWER_MS = seconds(60);
+/** A block is taken in a tenth of a second; a put that hangs is better sent again. Coldsnap came to 12 s to 20 s too. */
+const BLOCK_ANSWER_MS = seconds(20);
+
+export function connect(options: ConnectionOptions): Connection {
+  const { endpoints = {}, ca, proxy } = options;
+  const trusted = ca === undefined ? {} : { ca: [ca, ...rootCertificates] };
+  const proxyEnv = proxy && { HTTPS_PROXY: proxy.url, NO_PROXY: proxy.except ?? "" };
+  const agent = new https.Agent({ keepAlive: true, maxSockets: 64, ...trusted, ...(proxyEnv ? { proxyEnv } : {}) });
+  const credentials = cachedCredentials(options.credentials);
+  const ec2Clients = new Map<Region, Promise<EC2>>();
+  const stsClients = new Map<Region, Promise<STS>>();
+  const pools = new Map<Region, { origin: URL; dispatcher: Dispatcher }>();
+
+  const settings = (region: Region, endpoint: string | undefined) => ({
+    region,
+    credentials,
+    // Retrying is the step's business: two levels, never three.
+    maxAttempts: 1,
+    ...(endpoint === undefined ? {} : { endpoint }),
+    requestHandler: {
+      httpsAgent: agent,
+      connectionTimeout: CONNECT_MS,
+      requestTimeout: ANSWER_MS,
+      throwOnRequestTimeout: true,
+    },
+  });
+
+  async function translated<T>(
+    what: Omit<AwsCall, "signal">,
+    call: CallContext,
+    run: (send: SendOptions) => Promise<T>,
+  ): Promise<T> {
+    try {
+      call.signal.throwIfAborted();
+      return await run({ abortSignal: call.signal });
+    } catch (error) {
+      throw translate(error, { ...what, signal: call.signal });
+    }
+  }
+
+  return {
+    credentials,
+    async ec2(region, operation, subject, call, run) {
+      return translated({ service: "ec2", operation, region, subject }, call, async (send) => {
+        const client = remembered(ec2Clients, region, async () => {
+          const sdk = await import("@aws-sdk/client-ec2");
+          return new sdk.EC2(settings(region, endpoints.ec2));
+        });
+        return run(await client, send);
+      });
+    },
+    async sts(region, operation, call, run) {
+      return translated({ service: "sts", operation, region }, call, async (send) => {
+        const client = remembered(stsClients, region, async () => {
+          const sdk = await import("@aws-sdk/client-sts");
+          return new sdk.STS(settings(region, endpoints.sts));
+        });
+        return run(await client, send);
+      });
+    },
+    ebs(region) {
+      return remembered(pools, region, () => {
+        const origin = new URL(endpoints.ebs ?? `https://ebs.${region}.${domainOf(region)}`);
+        const common = { headersTimeout: BLOCK_ANSWER_MS, bodyTimeout: BLOCK_ANSWER_MS, keepAliveTimeout: seconds(30) };
+        const tls = { ...trusted, timeout: CONNECT_MS };
+        if (options.dispatcher) return { origin, dispatcher: options.dispatcher };
+        const dispatcher = proxy
+          ? new EnvHttpProxyAgent({
+              httpsProxy: proxy.url,
+              noProxy: proxy.except ?? "",
+              connections: options.connections,
+              requestTls: tls,
+              connect: tls,
+              ...common,
+            })
+          : new Pool(origin.origin, { connections: options.connections, pipelining: 1, connect: tls, ...common });
+        return { origin, dispatcher };
+      });
+    },
+    async close() {
+      const clients = await Promise.allSettled([...ec2Clients.values(), ...stsClients.values()]);
+      for (const client of clients) if (client.status === "fulfilled") client.value.destroy();
+      agent.destroy();
+      if (!options.dispatcher) await Promise.all([...pools.values()].map((pool) => pool.dispatcher.destroy()));
+    },
+  };
+}
+
+/** AWS's own domain; China is a partition with another. */
+function domainOf(region: Region): string {
+  return region.startsWith("cn-") ? "amazonaws.com.cn" : "amazonaws.com";
+}
+
+function remembered<K, V>(known: Map<K, V>, key: K, make: () => V): V {
+  let value = known.get(key);
+  if (value === undefined) {
+    value = make();
+    known.set(key, value);
+  }
+  return value;
+}
+
+/** Temporary credentials are asked for again this long before their end, because a put may wait that long. */
+const RENEW_BEFORE_MS = minutes(5);
+
+function cachedCredentials(source: ConnectionOptions["credentials"]): () => Promise<AwsCredentials> {
+  if (typeof source !== "function") return async () => source;
+  let known: AwsCredentials | undefined;
+  let asking: Promise<AwsCredentials> | undefined;
+  return async () => {
+    const fresh = known && (!known.expiration || known.expiration.getTime() - Date.now() > RENEW_BEFORE_MS);
+    if (fresh) return known!;
+    asking ??= source()
+      .then((given) => (known = given))
+      .finally(() => (asking = undefined));
+    return asking;
+  };
+}

@@ -1,0 +1,148 @@
+/**
+ * Who may start an image: launch permissions of the AMI and, with them, of its snapshot, so that users can copy it.
+ * Both are read back after every change.
+ */
+import type { CallContext } from "../../lib/call.ts";
+import type { Audience, CloudImage, ImageSpec, Region } from "../../model.ts";
+import { CloudError } from "../errors.ts";
+import { type Account, rootSnapshot } from "./account.ts";
+import { forEachOf, until } from "./waiting.ts";
+
+/** Regions changed at a time: all, so that users see the image everywhere at once. */
+const AT_ONCE = 32;
+/** AWS's public AMIs are deprecated after two years at the latest; a day less, because clocks differ. */
+const PUBLIC_LIFE_MS = (2 * 365 - 1) * 86_400_000;
+
+export async function offer(
+  account: Account,
+  images: readonly CloudImage[],
+  spec: ImageSpec,
+  audience: Audience,
+  call: CallContext,
+): Promise<void> {
+  await forEachOf(images, AT_ONCE, async (image) => {
+    if (audience.to === "nobody") return setAudience(account, image, [], call);
+    await letIn(account, image, audienceIds(audience), call);
+    if (spec.endOfLife) await deprecateAtEnd(account, image, spec.endOfLife, audience.to === "public", call);
+  });
+}
+
+export async function withdraw(account: Account, images: readonly CloudImage[], call: CallContext): Promise<void> {
+  await forEachOf(images, AT_ONCE, (image) => setAudience(account, image, [], call));
+}
+
+export function audienceIds(audience: Audience): string[] {
+  if (audience.to === "public") return ["all"];
+  return audience.to === "accounts" ? [...audience.accounts] : [];
+}
+
+/** Adds to who is let in already. */
+export async function letIn(
+  account: Account,
+  image: CloudImage,
+  ids: readonly string[],
+  call: CallContext,
+): Promise<void> {
+  const now = await account.launchers(image.id, image.region, call);
+  await setAudience(account, image, [...new Set([...now, ...ids])], call);
+}
+
+/** Lets in exactly these: account ids, and `all`. The snapshot first, so that no image is seen before its snapshot. */
+export async function setAudience(
+  account: Account,
+  image: CloudImage,
+  wanted: readonly string[],
+  call: CallContext,
+): Promise<void> {
+  const { id, region } = image;
+  const snapshot = image.diskId ?? (await snapshotOf(account, image, call));
+  if (snapshot) {
+    const difference = change(await volumeMakers(account, snapshot, region, call), wanted);
+    if (difference) {
+      await account.connection.ec2(region, "ModifySnapshotAttribute", snapshot, call, (ec2, send) =>
+        ec2.modifySnapshotAttribute(
+          { SnapshotId: snapshot, Attribute: "createVolumePermission", CreateVolumePermission: difference },
+          send,
+        ),
+      );
+      await settled(account, snapshot, region, wanted, call, () => volumeMakers(account, snapshot, region, call));
+    }
+  }
+  const difference = change(await account.launchers(id, region, call), wanted);
+  if (!difference) return;
+  await account.connection.ec2(region, "ModifyImageAttribute", id, call, (ec2, send) =>
+    ec2.modifyImageAttribute({ ImageId: id, LaunchPermission: difference }, send),
+  );
+  await settled(account, id, region, wanted, call, () => account.launchers(id, region, call));
+}
+
+async function snapshotOf(
+  account: Account,
+  { id, region }: CloudImage,
+  call: CallContext,
+): Promise<string | undefined> {
+  const image = await account.imageById(id, region, call);
+  if (image) return rootSnapshot(image);
+  throw new CloudError("not-found", `There is no image ${id} in ${region}.`, {
+    cloud: "aws",
+    operation: "DescribeImages",
+    region,
+    subject: id,
+  });
+}
+
+async function volumeMakers(account: Account, id: string, region: Region, call: CallContext): Promise<string[]> {
+  const answer = await account.connection.ec2(region, "DescribeSnapshotAttribute", id, call, (ec2, send) =>
+    ec2.describeSnapshotAttribute({ SnapshotId: id, Attribute: "createVolumePermission" }, send),
+  );
+  return (answer.CreateVolumePermissions ?? []).map((one) => one.Group ?? one.UserId ?? "").filter(Boolean);
+}
+
+function change(now: readonly string[], wanted: readonly string[]) {
+  const add = wanted.filter((who) => !now.includes(who));
+  const remove = now.filter((who) => !wanted.includes(who));
+  if (add.length + remove.length === 0) return undefined;
+  return {
+    ...(add.length > 0 ? { Add: add.map(permission) } : {}),
+    ...(remove.length > 0 ? { Remove: remove.map(permission) } : {}),
+  };
+}
+
+function permission(who: string): { Group: "all" } | { UserId: string } {
+  return who === "all" ? { Group: "all" } : { UserId: who };
+}
+
+/** Permissions are read back: an account setting may take them away without an error. */
+async function settled(
+  account: Account,
+  subject: string,
+  region: Region,
+  wanted: readonly string[],
+  call: CallContext,
+  look: () => Promise<readonly string[]>,
+): Promise<void> {
+  const { pace } = account;
+  await until(async () => (change(await look(), wanted) ? undefined : true), {
+    what: `The permissions of ${subject}`,
+    operation: "ModifyImageAttribute",
+    region,
+    deadlineMs: pace.visibleMs,
+    pace,
+    signal: call.signal,
+  });
+}
+
+/** Past dates and those AWS does not take are left to `setState`. */
+async function deprecateAtEnd(account: Account, image: CloudImage, end: string, isPublic: boolean, call: CallContext) {
+  const at = endOfLifeTime(end, isPublic ? Date.now() + PUBLIC_LIFE_MS : Number.POSITIVE_INFINITY);
+  if (!at) return;
+  await account.connection.ec2(image.region, "EnableImageDeprecation", image.id, call, (ec2, send) =>
+    ec2.enableImageDeprecation({ ImageId: image.id, DeprecateAt: at }, send),
+  );
+}
+
+/** Ten minutes at least: AWS takes no date in the past, and clocks differ. */
+export function endOfLifeTime(end: string, latest = Date.now() + PUBLIC_LIFE_MS): Date | undefined {
+  const at = Math.min(Date.parse(end), latest);
+  return Number.isFinite(at) && at > Date.now() + 600_000 ? new Date(at) : undefined;
+}

@@ -1,0 +1,239 @@
+/**
+ * Copies of an AMI in other regions, each reported as it ends.
+ *
+ * A copy takes minutes to an hour, and CopyImage makes a second one gladly. So each region is looked at first, by key
+ * and, for a copy whose tags have not arrived, by its source; a copy under way is waited for, whoever started it; the
+ * client token makes a repeated request the same request; and afterwards it is looked again, for two that met.
+ */
+import type { Image } from "@aws-sdk/client-ec2";
+import type { CallContext } from "../../lib/call.ts";
+import { codeOf, reportOf, SlipwayError } from "../../lib/errors.ts";
+import type { CloudImage, ImageSpec, Region } from "../../model.ts";
+import type { RegionOutcome } from "../cloud.ts";
+import { CloudError } from "../errors.ts";
+import { type Account, isReady, rootSnapshot, snapshotsIn } from "./account.ts";
+import { gaveUp, pickMine } from "./register.ts";
+import { remove } from "./remove.ts";
+import { fromAws, KEY, tagsFor, toAws } from "./tags.ts";
+import { tokenFrom } from "./upload.ts";
+import { asCompleted, until } from "./waiting.ts";
+
+/** Regions worked on at a time: all of them as a rule; AWS copies, we only ask. */
+const REGIONS_AT_ONCE = 32;
+/** A token that leads to a copy that failed or was removed is used up; the next in the chain is taken. */
+const GENERATIONS = 5;
+
+export async function* replicate(
+  account: Account,
+  image: CloudImage,
+  spec: ImageSpec,
+  regions: readonly Region[],
+  call: CallContext,
+): AsyncGenerator<RegionOutcome> {
+  const outcomes = asCompleted(regions, REGIONS_AT_ONCE, async (region): Promise<RegionOutcome> => {
+    try {
+      return {
+        region,
+        image: region === image.region ? await again() : await copyTo(account, image, spec, region, call),
+      };
+    } catch (error) {
+      return { region, error: reportOf(error) };
+    }
+  });
+  for await (const outcome of outcomes) {
+    if (call.signal.aborted) throw new SlipwayError("cancelled", "Waiting for copies was stopped; they go on at AWS.");
+    yield outcome;
+  }
+
+  async function again(): Promise<CloudImage> {
+    const found = await account.imageById(image.id, image.region, call);
+    if (found) return account.toCloudImage(found, image.region, call);
+    throw new CloudError("not-found", `There is no image ${image.id} in ${image.region}.`, {
+      cloud: "aws",
+      operation: "DescribeImages",
+      region: image.region,
+      subject: image.id,
+      next: "Release the image again; it is registered anew.",
+    });
+  }
+}
+
+async function copyTo(
+  account: Account,
+  image: CloudImage,
+  spec: ImageSpec,
+  region: Region,
+  call: CallContext,
+): Promise<CloudImage> {
+  const id =
+    (await existing(account, image, spec, region, call))?.ImageId ?? (await start(account, image, spec, region, call));
+  const copy = await available(account, id, region, call);
+  await tag(account, copy, image, spec, region, call);
+  const kept = await settleDuplicates(account, copy, spec, region, call);
+  return account.toCloudImage(kept, region, call);
+}
+
+/** A copy that is there or under way. One that failed is cleared away. */
+async function existing(
+  account: Account,
+  image: CloudImage,
+  spec: ImageSpec,
+  region: Region,
+  call: CallContext,
+): Promise<Image | undefined> {
+  const named = await account.imagesNamed(spec.name, region, call);
+  const isCopy = (one: Image) => one.SourceImageId === image.id && one.SourceImageRegion === image.region;
+  const alive: Image[] = [];
+  for (const one of named) {
+    const mine = fromAws(one.Tags)[KEY] === spec.key || isCopy(one);
+    if (!mine || (one.State !== "failed" && one.State !== "error" && one.State !== "invalid")) alive.push(one);
+    else await discard(account, one, region, call);
+  }
+  return (
+    pickMine(
+      alive.filter((one) => !isCopy(one) || fromAws(one.Tags)[KEY]),
+      spec,
+      region,
+    ) ?? alive.find(isCopy)
+  );
+}
+
+async function start(
+  account: Account,
+  image: CloudImage,
+  spec: ImageSpec,
+  region: Region,
+  call: CallContext,
+): Promise<string> {
+  const tags = toAws(tagsFor(spec, spec.diskBytes));
+  let previous = image.id;
+  for (let generation = 0; generation < GENERATIONS; generation++) {
+    const answer = await account.connection.ec2(region, "CopyImage", image.id, call, (ec2, send) =>
+      ec2.copyImage(
+        {
+          ClientToken: tokenFrom("copy", spec.key, region, previous),
+          Name: spec.name,
+          Description: spec.description.replace(/[^\x20-\x7e]/g, "?").slice(0, 255),
+          SourceImageId: image.id,
+          SourceRegion: image.region,
+          TagSpecifications: [
+            { ResourceType: "image", Tags: tags },
+            { ResourceType: "snapshot", Tags: tags },
+          ],
+        },
+        send,
+      ),
+    );
+    const id = answer.ImageId ?? "";
+    call.log.info("copy started", { id, region, source: image.id });
+    const seen = await account.imageById(id, region, call);
+    if (seen ? seen.State !== "failed" : await becomesVisible(account, id, region, call)) return id;
+    if (seen) await discard(account, seen, region, call);
+    previous = id;
+  }
+  throw new CloudError("conflict", `Every copy to ${region} that was started came to nothing.`, {
+    cloud: "aws",
+    operation: "CopyImage",
+    region,
+    subject: image.id,
+    tried: `${GENERATIONS} copies`,
+    next: "Look at the failed images in that region; then run it again.",
+  });
+}
+
+/** False if it stays unknown: then the token was that of a copy removed long ago. */
+async function becomesVisible(account: Account, id: string, region: Region, call: CallContext): Promise<boolean> {
+  const { pace } = account;
+  const options = { what: id, operation: "CopyImage", region, deadlineMs: pace.visibleMs, pace, signal: call.signal };
+  try {
+    await until(() => account.imageById(id, region, call), options);
+    return true;
+  } catch (error) {
+    if (error instanceof CloudError && error.operation === "CopyImage" && error.code === "unavailable") return false;
+    throw error;
+  }
+}
+
+async function available(account: Account, id: string, region: Region, call: CallContext): Promise<Image> {
+  const { pace } = account;
+  let gone = 0;
+  return until(
+    async () => {
+      const seen = await account.imageById(id, region, call);
+      // Describe may miss a new one once or twice; one that stays away has been removed.
+      if (!seen && ++gone > 10)
+        throw new CloudError("conflict", `The copy ${id} has been removed meanwhile.`, {
+          cloud: "aws",
+          operation: "CopyImage",
+          region,
+          subject: id,
+        });
+      if (seen?.State === "failed") {
+        await discard(account, seen, region, call);
+        throw gaveUp(seen, region);
+      }
+      return seen && isReady(seen) ? seen : undefined;
+    },
+    { what: `The copy ${id}`, operation: "CopyImage", region, deadlineMs: pace.copyMs, pace, signal: call.signal },
+  );
+}
+
+/** Tags that came with the copy are left; CreateTags replaces and is repeatable. */
+async function tag(
+  account: Account,
+  copy: Image,
+  image: CloudImage,
+  spec: ImageSpec,
+  region: Region,
+  call: CallContext,
+): Promise<void> {
+  const wanted = tagsFor(spec, spec.diskBytes);
+  const lacks = (has: Record<string, string>) => Object.entries(wanted).some(([key, value]) => has[key] !== value);
+  const untagged: string[] = lacks(fromAws(copy.Tags)) ? [copy.ImageId ?? ""] : [];
+  const snapshotId = rootSnapshot(copy);
+  if (snapshotId) {
+    const snapshot = await account.snapshotById(snapshotId, region, call);
+    if (snapshot && lacks(fromAws(snapshot.Tags))) untagged.push(snapshotId);
+  }
+  if (untagged.length === 0) return;
+  await account.connection.ec2(region, "CreateTags", image.name, call, (ec2, send) =>
+    ec2.createTags({ Resources: untagged, Tags: toAws(wanted) }, send),
+  );
+  copy.Tags = toAws(wanted);
+}
+
+/** Two processes may both have found nothing. The oldest stays, whoever looks; the others go. */
+async function settleDuplicates(account: Account, copy: Image, spec: ImageSpec, region: Region, call: CallContext) {
+  const mine = (await account.imagesNamed(spec.name, region, call)).filter(
+    (one) => fromAws(one.Tags)[KEY] === spec.key && isReady(one),
+  );
+  const kept = mine[0] ?? copy;
+  for (const other of mine.slice(1)) {
+    call.log.warn("removing a second copy of the same image", { id: other.ImageId, kept: kept.ImageId, region });
+    await discard(account, other, region, call);
+  }
+  return kept;
+}
+
+/** Removes this one image and the snapshots it alone boots from; the disk key in its tags is left out on purpose. */
+async function discard(account: Account, image: Image, region: Region, call: CallContext): Promise<void> {
+  const resource = {
+    kind: "image",
+    region,
+    id: image.ImageId ?? "",
+    name: image.Name ?? "",
+    complete: true,
+    tags: {},
+  } as const;
+  try {
+    await remove(account, resource, call);
+  } catch (error) {
+    if (codeOf(error) === "cancelled") throw error;
+    call.log.warn("image could not be cleared away", {
+      id: image.ImageId,
+      region,
+      snapshots: snapshotsIn(image),
+      error,
+    });
+  }
+}

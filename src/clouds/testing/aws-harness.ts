@@ -1,0 +1,80 @@
+import type http from "node:http";
+import { MiB } from "../../lib/units.ts";
+import type { ImageSpec } from "../../model.ts";
+import { type AwsOptions, openAws } from "../aws/aws.ts";
+import type { Pace } from "../aws/waiting.ts";
+import type { Cloud } from "../cloud.ts";
+import type { CloudHarness } from "./harness.ts";
+import type { Tap } from "./taps.ts";
+
+/** Nothing takes time at a pretended AWS; what does not come at once is not coming. */
+export const HURRIED: Pace = {
+  firstMs: 2,
+  mostMs: 20,
+  visibleMs: 150,
+  completeMs: 2000,
+  registerMs: 2000,
+  copyMs: 2000,
+};
+
+/** EC2 calls that change something, by the verb of the driver that makes them. */
+export const AWS_LOSABLE = {
+  upload: ["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot"],
+  register: ["RegisterImage"],
+  replicate: ["CopyImage"],
+  offer: ["ModifySnapshotAttribute", "ModifyImageAttribute"],
+  withdraw: ["ModifySnapshotAttribute", "ModifyImageAttribute"],
+  setState: ["EnableImageDeprecation", "CreateTags"],
+  remove: ["DeregisterImage", "DeleteSnapshot"],
+} as const;
+
+const EBS_CALLS: readonly (readonly [string, RegExp, string])[] = [
+  ["POST", /^\/snapshots$/, "StartSnapshot"],
+  ["POST", /^\/snapshots\/completion\//, "CompleteSnapshot"],
+  ["PUT", /^\/snapshots\/[^/]+\/blocks\/\d+$/, "PutSnapshotBlock"],
+];
+
+/** Names an AWS call: EBS direct by method and path, EC2 by the root element of its answer. */
+export function awsOperation(request: http.IncomingMessage, answer: string): string | undefined {
+  const path = request.url?.split("?")[0] ?? "";
+  const ebs = EBS_CALLS.find(([method, pattern]) => method === request.method && pattern.test(path));
+  return ebs?.[2] ?? /<(\w+)Response\b/.exec(answer)?.[1];
+}
+
+export const AWS_SPEC: ImageSpec = {
+  key: "mfzwk3lqnrsxg5dfonxw4zjanf2gs4zaob",
+  diskKey: "nruxgzlomr2xezlsobsw23djmvwwk3tu",
+  name: "Fedora-Cloud-Base-AmazonEC2.x86_64-44-20251013.0",
+  description: "Fedora Cloud 44, built 20251013.0",
+  arch: "x86_64",
+  diskBytes: 8 * MiB,
+  homeRegion: "us-east-1",
+  regions: ["us-east-1", "eu-west-1", "ap-south-1"],
+  tags: { Channel: "cloud", Version: "44", ComposeID: "Fedora-Cloud-44-20251013.0", Date: "20251013", Arch: "x86_64" },
+};
+
+/** What every harness of this driver has in common, whichever AWS stands behind the tap. */
+export function awsLevers(
+  tapped: Tap,
+  options: AwsOptions,
+): Omit<CloudHarness, "close"> & { closeAll(): Promise<void> } {
+  const opened: Cloud[] = [];
+  const open = (changes: Partial<AwsOptions> = {}) => {
+    const cloud = openAws({ ...options, pace: HURRIED, inFlight: 8, ...changes });
+    opened.push(cloud);
+    return cloud;
+  };
+  return {
+    cloud: open(),
+    spec: (overrides) => ({ ...AWS_SPEC, ...overrides }),
+    reopen: async () => open(),
+    sends: () => tapped.count("PutSnapshotBlock"),
+    losable: AWS_LOSABLE,
+    loseAnswer: (operation) => tapped.lose(operation),
+    withWrongCredentials: async () =>
+      open({ credentials: { accessKeyId: "AKIANOBODYNOBODYNOBO", secretAccessKey: "not the right one" } }),
+    closeAll: async () => {
+      await Promise.all(opened.map((cloud) => cloud.close()));
+    },
+  };
+}
