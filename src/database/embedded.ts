@@ -92,21 +92,29 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedS
 }
 
 async function release(directory: string, me: string, log: Log): Promise<void> {
-  await exclusively(join(directory, "locks"), LOCK_TIMEOUT_MS, async () => {
-    await rm(me, { force: true });
-    if ((await liveUsers(directory)) > 0) return;
-    const found = await running(directory);
-    if (!found) return;
-    process.kill(found.pid, "SIGINT"); // PostgreSQL's "fast shutdown"
-    const deadline = Date.now() + START_TIMEOUT_MS;
-    while (await running(directory)) {
-      if (Date.now() > deadline) {
-        log.warn("the embedded database takes long to stop and is left alone", { pid: found.pid });
-        return;
-      }
-      await sleep(20);
+  try {
+    await exclusively(join(directory, "locks"), LOCK_TIMEOUT_MS, () => leave(directory, me, log));
+  } catch (error) {
+    // No lock to be had, for instance on a full disk. To leave matters more than to leave in good order.
+    log.debug("left the embedded database without the lock", { error: (error as Error).message });
+    await leave(directory, me, log);
+  }
+}
+
+async function leave(directory: string, me: string, log: Log): Promise<void> {
+  await rm(me, { force: true });
+  if ((await liveUsers(directory)) > 0) return;
+  const found = await running(directory);
+  if (!found) return;
+  process.kill(found.pid, "SIGINT"); // PostgreSQL's "fast shutdown"
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  while (await running(directory)) {
+    if (Date.now() > deadline) {
+      log.warn("the embedded database takes long to stop and is left alone", { pid: found.pid });
+      return;
     }
-  });
+    await sleep(20);
+  }
 }
 
 let uses = 0;

@@ -1,9 +1,10 @@
 import type pg from "pg";
-import { isDisconnected } from "../database/index.ts";
+import { databaseError, isDisconnected } from "../database/index.ts";
 import type { ErrorReport } from "../lib/errors.ts";
 import type { Json } from "../model.ts";
 import { GUARD, type Lease } from "./lease.ts";
 import { CHANGES } from "./migrations.ts";
+import type { Room } from "./room.ts";
 import type { AttemptState } from "./types.ts";
 
 const PROGRESS_MS = 500;
@@ -24,11 +25,13 @@ export class AttemptStore {
   readonly #pool: pg.Pool;
   readonly #executor: string;
   readonly #lease: Lease;
+  readonly #room: Room;
 
-  constructor(pool: pg.Pool, executor: string, lease: Lease) {
+  constructor(pool: pg.Pool, executor: string, lease: Lease, room: Room) {
     this.#pool = pool;
     this.#executor = executor;
     this.#lease = lease;
+    this.#room = room;
   }
 
   /** @throws NoLease */
@@ -78,15 +81,16 @@ export class AttemptStore {
     };
   }
 
-  /** A broken connection is no reason to fail a step: the lease decides how long to go on trying. */
+  /** Neither a broken connection nor a full disk is a reason to fail a step: the lease decides how long to go on trying. */
   async #query<Row extends pg.QueryResultRow>(sql: string, values: readonly unknown[]): Promise<Row[]> {
     for (;;) {
       if (!this.#lease.held()) throw new NoLease();
       try {
         return (await this.#pool.query<Row>(sql, [this.#executor, this.#lease.epoch, ...values])).rows;
       } catch (error) {
-        if (!isDisconnected(error)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        const full = this.#room.notice(error);
+        if (!full && !isDisconnected(error)) throw databaseError(error, "attempts");
+        await new Promise((resolve) => setTimeout(resolve, full ? 2000 : 100));
       }
     }
   }

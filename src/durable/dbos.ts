@@ -41,10 +41,14 @@ export async function ensureTables(pool: pg.Pool, log: Log): Promise<void> {
 
 /**
  * DBOS's own words, one level lower: a failed run is for us an outcome, and a lost connection is told by the lease.
- * Entries may be errors, strings or objects.
+ * What it says is also heard by `hear`, because it repeats a failed write for ever and tells only its log why.
  */
-export function quietLogger(log: Log): DLogger {
-  const say = (entry: unknown) => log.debug("engine", { said: entry instanceof Error ? entry.message : String(entry) });
+export function quietLogger(log: Log, hear: (said: string) => void = () => {}): DLogger {
+  const say = (entry: unknown) => {
+    const said = entry instanceof Error ? entry.message : String(entry);
+    log.debug("engine", { said });
+    hear(said);
+  };
   return { debug() {}, info: say, warn: say, error: say };
 }
 

@@ -13,6 +13,7 @@ import { hasEnded, listRuns, readRun, readRuns, readSteps, readTree } from "./hi
 import { Lease } from "./lease.ts";
 import { LogWriter, readLogs } from "./log-store.ts";
 import { CHANGES, migrations } from "./migrations.ts";
+import { Room } from "./room.ts";
 import { type Registered, runWorkflow, startError, type Workshop } from "./run-workflow.ts";
 import type { Engine, EngineOptions, QueueOptions, RunHandle, StartOptions, WorkflowDefinition } from "./types.ts";
 
@@ -45,6 +46,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
   const executorId = options.executorId ?? `${hostname()}-${process.pid}-${randomBytes(4).toString("hex")}`;
   const workflows = new Map<string, AnyWorkflow<S>>();
   const changes = new Changes(database);
+  const room = new Room(log);
   let version = "";
   let working: Working | undefined;
   let beginning: Promise<void> | undefined;
@@ -89,6 +91,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
       version,
       leaseMs,
       log,
+      room,
       onLost: () => executions.stopAll("this process lost its lease"),
     });
     const logs = new LogWriter(pool, executorId, lease, options.mask ?? ((text) => text));
@@ -100,7 +103,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
       services: options.services,
       lease,
       logs,
-      attempts: new AttemptStore(pool, executorId, lease),
+      attempts: new AttemptStore(pool, executorId, lease, room),
       mask: options.mask ?? ((text) => text),
       crashPoint: options.crashPoint ?? (() => {}),
       registered: (name) => {
@@ -123,7 +126,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
       useListenNotify: false,
       executorID: executorId,
       applicationVersion: version,
-      logger: quietLogger(log),
+      logger: quietLogger(log, (said) => room.notice(said)),
       ...(options.listenQueues ? { listenQueues: [...options.listenQueues] } : {}),
     });
     const begun: Working = { lease, executions, logs, pools: [own, control] };
@@ -191,8 +194,8 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
     const { root } = await readRun(pool, runId);
     const run = await changes.until(root, signal, async () => {
       // A person waits: nothing will go on until they have made room.
-      const trouble = database.trouble() ?? working?.lease.failure;
-      if (role === "command" && trouble?.code === "disk-full") throw trouble;
+      const full = room.isMissing() || database.trouble()?.code === "disk-full";
+      if (role === "command" && full) throw room.error();
       const view = await readRun(pool, runId);
       return hasEnded(view) ? view : undefined;
     });

@@ -1,9 +1,10 @@
 import type pg from "pg";
-import { databaseError, isAlive, thisHost, thisProcess } from "../database/index.ts";
+import { isAlive, thisHost, thisProcess } from "../database/index.ts";
 import type { Log } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import { requeueRunsOf } from "./dbos.ts";
 import { SWEEP_LOCK } from "./migrations.ts";
+import type { Room } from "./room.ts";
 
 export interface LeaseOptions {
   /** Of its own, so that renewals never queue behind work. */
@@ -13,6 +14,7 @@ export interface LeaseOptions {
   readonly version: string;
   readonly leaseMs: number;
   readonly log: Log;
+  readonly room: Room;
   /** Called when this process must stop acting: aborts everything local and resolves when that has ended. */
   onLost(): Promise<void>;
 }
@@ -33,7 +35,6 @@ export class Lease {
   #renewedMonotonic = 0;
   #renewedWall = 0;
   #timers: NodeJS.Timeout[] = [];
-  #failure: SlipwayError | undefined;
   #renewing = false;
   #stopping = false;
   #waiting = new Set<() => void>();
@@ -44,11 +45,6 @@ export class Lease {
 
   get epoch(): number {
     return this.#epoch;
-  }
-
-  /** Why the last renewal failed, until one succeeds. */
-  get failure(): SlipwayError | undefined {
-    return this.#failure;
   }
 
   async start(): Promise<void> {
@@ -186,7 +182,6 @@ export class Lease {
     try {
       if (this.#state === "lost") {
         await this.#join();
-        this.#failure = undefined;
         this.#options.log.info("took a new lease", { executor: this.#options.executor, epoch: this.#epoch });
         return;
       }
@@ -196,12 +191,11 @@ export class Lease {
          WHERE id = $1 AND epoch = $2 AND ended_at IS NULL AND expires_at > clock_timestamp()`,
         [this.#options.executor, this.#epoch, this.#options.leaseMs],
       );
-      this.#failure = undefined;
       if (rowCount === 1) [this.#renewedMonotonic, this.#renewedWall] = clocks;
       else this.#lose("another process has taken it");
     } catch (error) {
       // Tried again at the next tick; `held` tells when it has been too long.
-      this.#failure = databaseError(error, "lease");
+      this.#options.room.notice(error);
     } finally {
       this.#renewing = false;
     }
