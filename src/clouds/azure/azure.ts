@@ -74,7 +74,7 @@ export function openAzure(options: AzureOptions): Cloud {
       yield* listBlobs(session, call);
     },
 
-    upload(disk, spec, journal, call) {
+    async upload(disk, spec, journal, call) {
       if (disk.bytes % 512 === 0 && disk.bytes > VHD_FOOTER_BYTES)
         return uploadDisk(session, disk, spec, journal, call);
       throw new CloudError("invalid", `A page blob has whole pages of 512 bytes; the disk has ${disk.bytes} bytes.`, {

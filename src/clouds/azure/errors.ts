@@ -114,10 +114,14 @@ const BY_STATUS: Readonly<Record<number, ErrorCode>> = {
 /** Codes of Entra ID that pass by themselves. All others mean the credentials have to be looked at. */
 const PASSING_SIGN_IN = new Set(["90033", "90006", "90099", "50196"]);
 
+/** The sign-in library's words when it got no answer; it calls that a missing credential and forgets the cause. */
+const AUTHORITY_UNREACHABLE = /^(endpoints_resolution_error|network_error|openid_config_error)\b/;
+
 function codeFor({ code, status, message }: Answer): ErrorCode {
   const signIn = signInCode(message);
   if (signIn) return PASSING_SIGN_IN.has(signIn) ? "unavailable" : "unauthenticated";
   if (/^OperationNotAllowed$/.test(code) && /quota|limit/i.test(message)) return "quota";
+  if (AUTHORITY_UNREACHABLE.test(message)) return "unavailable";
   const known = BY_CODE[code];
   if (known) return known;
   if (/quota|LimitExceeded|MaximumNumberOf/i.test(code)) return "quota";
@@ -183,6 +187,12 @@ function adviceFor(code: ErrorCode, answer: Answer, context: ErrorContext): { su
       }
       return {};
     case "unavailable":
+      if (AUTHORITY_UNREACHABLE.test(answer.message)) {
+        return {
+          subject: "sign-in",
+          next: "Check the way to the sign-in service from here: proxy, firewall, and the target's ca if it signs its own certificates.",
+        };
+      }
       return { next: "Look at https://azure.status.microsoft if it lasts; the step is repeated." };
     default:
       return {};

@@ -93,11 +93,14 @@ export function openSession(options: AzureOptions): AzureSession {
     return new ContainerClient(`${blob}/${options.container}`, await credential(), pipeline);
   });
 
-  // Reads HTTPS_PROXY and NO_PROXY by itself, as the SDKs do.
-  const agent = once(async () => {
+  let dispatcher: EnvHttpProxyAgent | undefined;
+  let closed: Promise<void> | undefined;
+  /** Reads HTTPS_PROXY and NO_PROXY by itself, as the SDKs do. */
+  function agent(): EnvHttpProxyAgent {
     const tls = options.ca ? { ca: [...rootCertificates, options.ca] } : {};
-    return new EnvHttpProxyAgent({ connect: tls, requestTls: tls });
-  });
+    dispatcher ??= new EnvHttpProxyAgent({ connect: tls, requestTls: tls });
+    return dispatcher;
+  }
 
   async function ask<T>(what: Ask, call: CallContext, body: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { operation, region, subject, permission, deadline = pace.callDeadline } = what;
@@ -139,7 +142,7 @@ export function openSession(options: AzureOptions): AzureSession {
       ask(what, call, async (signal) => {
         const token = await (await credential()).getToken(scope, { abortSignal: signal });
         const answer = await request(`${management}${path}?api-version=${apiVersion}`, {
-          dispatcher: await agent(),
+          dispatcher: agent(),
           headers: { authorization: `Bearer ${token?.token ?? ""}`, accept: "application/json" },
           signal,
         });
@@ -152,7 +155,8 @@ export function openSession(options: AzureOptions): AzureSession {
         });
       }),
     async close() {
-      await (await agent()).close();
+      closed ??= dispatcher?.close() ?? Promise.resolve();
+      await closed;
     },
   };
 }

@@ -140,7 +140,10 @@ export async function azureHarness(
     sends: () => simulator.state.pageWrites().reduce((sum, write) => sum + Math.ceil(write.bytes / BLOCK_BYTES), 0),
     async inventory() {
       const blobs = simulator.state.blobNames().map((name) => `${options.endpoints!.blob}/${name}`);
-      const versions = simulator.state.versions().map(({ id }) => publicId(...versionPath(id)));
+      const definitions = simulator.state.galleries().flatMap((gallery) => [...gallery.definitions.values()]);
+      const versions = definitions.flatMap(({ name, versions }) =>
+        [...versions.keys()].map((one) => publicId(name, one)),
+      );
       return [...blobs, ...versions];
     },
     async plantForeign(spec) {
@@ -190,10 +193,6 @@ function publicId(definition: string, version: string): string {
   return `/CommunityGalleries/${PUBLIC_GALLERY}/Images/${definition}/Versions/${version}`;
 }
 
-function versionPath(id: string): [definition: string, version: string] {
-  const parts = id.split("/");
-  return [parts.at(-3) ?? "", parts.at(-1) ?? ""];
-}
 /** The vendor's name of a request, as far as tests tell them apart. */
 function operationOf(request: http.IncomingMessage): string {
   const url = new URL(request.url ?? "/", "https://host");
