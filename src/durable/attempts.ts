@@ -1,16 +1,13 @@
 import type pg from "pg";
-import { databaseError, isDisconnected } from "../database/index.ts";
 import type { ErrorReport } from "../lib/errors.ts";
 import type { Json } from "../model.ts";
 import { GUARD, type Lease } from "./lease.ts";
 import { CHANGES } from "./migrations.ts";
+import { NoLease, patiently } from "./patience.ts";
 import type { Room } from "./room.ts";
 import type { AttemptState } from "./types.ts";
 
 const PROGRESS_MS = 500;
-
-/** Thrown when a write was refused because the lease is gone. */
-export class NoLease extends Error {}
 
 export interface Attempt {
   readonly number: number;
@@ -81,17 +78,9 @@ export class AttemptStore {
     };
   }
 
-  /** Neither a broken connection nor a full disk is a reason to fail a step: the lease decides how long to go on trying. */
-  async #query<Row extends pg.QueryResultRow>(sql: string, values: readonly unknown[]): Promise<Row[]> {
-    for (;;) {
-      if (!this.#lease.held()) throw new NoLease();
-      try {
-        return (await this.#pool.query<Row>(sql, [this.#executor, this.#lease.epoch, ...values])).rows;
-      } catch (error) {
-        const full = this.#room.notice(error);
-        if (!full && !isDisconnected(error)) throw databaseError(error, "attempts");
-        await new Promise((resolve) => setTimeout(resolve, full ? 2000 : 100));
-      }
-    }
+  #query<Row extends pg.QueryResultRow>(sql: string, values: readonly unknown[]): Promise<Row[]> {
+    return patiently(this.#lease, this.#room, async () => {
+      return (await this.#pool.query<Row>(sql, [this.#executor, this.#lease.epoch, ...values])).rows;
+    });
   }
 }

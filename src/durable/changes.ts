@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
-import type { Database, Listener } from "../database/index.ts";
+import { type Database, databaseError, isDisconnected, type Listener } from "../database/index.ts";
 import { hasEnded, readRun, readRuns, readSteps, readTree } from "./history.ts";
 import { readLogs } from "./log-store.ts";
 import { CHANGES } from "./migrations.ts";
@@ -10,6 +10,8 @@ import type { RunEvent, RunView } from "./types.ts";
 const LOOK_MS = 1000;
 // Many notifications in a row are one look.
 const REST_MS = 50;
+// A database that restarts is back within this; a person who waits is told when it is not.
+const DOWN_MS = 60_000;
 
 /** Wakes whoever waits for a run, by its root. One LISTEN for all of a process. */
 export class Changes {
@@ -38,6 +40,7 @@ export class Changes {
   async until<T>(root: string, signal: AbortSignal | undefined, look: () => Promise<T | undefined>): Promise<T> {
     await this.open();
     let changed = false;
+    let answered = performance.now();
     let ring = () => {};
     const waiter = {
       root,
@@ -51,8 +54,13 @@ export class Changes {
       for (;;) {
         signal?.throwIfAborted();
         changed = false;
-        const found = await look();
-        if (found !== undefined) return found;
+        try {
+          const found = await look();
+          if (found !== undefined) return found;
+          answered = performance.now();
+        } catch (error) {
+          if (!isDisconnected(error) || performance.now() - answered > DOWN_MS) throw databaseError(error);
+        }
         await sleep(REST_MS, undefined, signal ? { signal } : {});
         if (changed) continue;
         const rest = new AbortController();
@@ -94,7 +102,7 @@ export async function watchRun(
     onEvent(event);
   }
 
-  await changes.until(run.root, signal, async () => {
+  const telling = changes.until(run.root, signal, async () => {
     // Read before the rest: what happened before the end is told before the end.
     const ended = hasEnded(await readRun(pool, run.id));
     const tree = await readTree(pool, run.id);
@@ -113,5 +121,8 @@ export async function watchRun(
     const last = runs.find((view) => view.id === run.id);
     if (last) tell(`run ${run.id}`, { kind: "run", run: last });
     return true;
+  });
+  await telling.catch((error: unknown) => {
+    if (!signal?.aborted) throw error;
   });
 }

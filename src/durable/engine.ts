@@ -100,12 +100,14 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
       pool,
       executor: executorId,
       executions,
+      room,
       services: options.services,
       lease,
       logs,
       attempts: new AttemptStore(pool, executorId, lease, room),
       mask: options.mask ?? ((text) => text),
       crashPoint: options.crashPoint ?? (() => {}),
+      hurry: options.hurry ?? 1,
       registered: (name) => {
         const found = registered.get(name);
         if (!found) throw notRegistered(name);

@@ -17,6 +17,8 @@ export interface Workbench<S> {
   readonly logs: LogWriter;
   readonly mask: (text: string) => string;
   readonly crashPoint: (point: CrashPoint) => void;
+  /** Waits between attempts are multiplied by this. */
+  readonly hurry: number;
 }
 
 /** What is stored as a step's result. A failure is a result as well: a replay throws it again without trying. */
@@ -48,6 +50,7 @@ export async function tryStep<I, O, S>(
       log,
       run: { id: run, step: key },
       attempt: attempt.number,
+      last: attempt.failures + 1 >= step.retry.attempts,
       services: bench.services,
       progress: (value) => attempt.progress(masked(value, bench.mask)),
       lease: { assert: () => bench.lease.confirm(run, owner) },
@@ -69,7 +72,7 @@ export async function tryStep<I, O, S>(
     logFailure(log, outcome.error, report, final);
     await attempt.end("failed", report);
     if (final) return { error: report };
-    await sleep(backoff(step.retry, failures), undefined, { signal: execution.signal }).catch(() => {});
+    await sleep(bench.hurry * backoff(step.retry, failures), undefined, { signal: execution.signal }).catch(() => {});
   }
 }
 

@@ -1,12 +1,14 @@
 import type pg from "pg";
+import { databaseError } from "../database/index.ts";
 import { reportOf, SlipwayError } from "../lib/errors.ts";
-import { NoLease } from "./attempts.ts";
 import { oneAtATime, onMainLine, settleBranches } from "./branches.ts";
 import { DBOS, DBOSWorkflowConflictError, getCurrentContextStore, isUnwinding } from "./dbos.ts";
 import { errorOfRun, masked, plain, RunFailure, StoredError } from "./errors.ts";
 import type { Execution, Executions } from "./executions.ts";
 import { GUARD } from "./lease.ts";
 import { CHANGES } from "./migrations.ts";
+import { NoLease, patiently } from "./patience.ts";
+import type { Room } from "./room.ts";
 import { checkGoing, type Kept, tryStep, type Workbench } from "./run-step.ts";
 import type { Flow, RunHandle, StartOptions, WorkflowDefinition } from "./types.ts";
 
@@ -17,6 +19,7 @@ export interface Workshop<S> extends Workbench<S> {
   readonly pool: pg.Pool;
   readonly executor: string;
   readonly executions: Executions;
+  readonly room: Room;
   registered(name: string): Registered;
   /** Records a child's row; repeatable. */
   recordChild(execution: Execution, workflow: string, options: StartOptions): Promise<void>;
@@ -36,7 +39,9 @@ export async function runWorkflow<I, O, S>(
   // Just back from a lost lease, this run may have been given to somebody else between being taken from the queue and
   // here; waiting for the lease first and then asking whose it is leaves no gap.
   if (!(await shop.lease.regained())) throw new DBOSWorkflowConflictError(run);
-  const root = await rootOf(shop.pool, run);
+  const root = await patiently(shop.lease, shop.room, () => rootOf(shop.pool, run)).catch((error) => {
+    throw error instanceof NoLease ? new DBOSWorkflowConflictError(run) : error;
+  });
   const execution = shop.executions.begin(run, root);
   try {
     const output = await onMainLine(() => workflow.run(flowOf(shop, execution), input));
@@ -62,14 +67,14 @@ export async function runWorkflow<I, O, S>(
   }
 }
 
-/** @throws DBOSWorkflowConflictError when the run was given to another execution meanwhile */
+/** @throws NoLease when the run was given to another execution meanwhile */
 async function rootOf(pool: pg.Pool, run: string): Promise<string> {
   const { rows } = await pool.query<{ root: string }>(
     `SELECT coalesce(r.root, w.workflow_uuid) AS root FROM dbos.workflow_status w LEFT JOIN runs r ON r.id = w.workflow_uuid
      WHERE w.workflow_uuid = $1 AND w.owner_xid = $2`,
     [run, getCurrentContextStore()?.ownerXid],
   );
-  if (!rows[0]) throw new DBOSWorkflowConflictError(run);
+  if (!rows[0]) throw new NoLease();
   await pool.query("SELECT pg_notify($1, $2)", [CHANGES, rows[0].root]);
   return rows[0].root;
 }
@@ -124,7 +129,7 @@ function flowOf<S>(shop: Workshop<S>, execution: Execution): Flow<S> {
 
     start<I, O>(workflow: WorkflowDefinition<I, O, S>, input: I, options: StartOptions) {
       return call(async () => {
-        await shop.recordChild(execution, workflow.name, options);
+        await patiently(shop.lease, shop.room, () => shop.recordChild(execution, workflow.name, options));
         const params = { workflowID: options.runId, queueName: options.queue };
         const handle = await DBOS.startWorkflow(
           shop.registered(workflow.name),
@@ -177,5 +182,6 @@ export function startError(error: unknown, runId: string): SlipwayError {
       cause: error,
     });
   }
-  return errorOfRun(error, runId);
+  const fromDatabase = typeof (error as { code?: unknown } | null)?.code === "string";
+  return fromDatabase ? databaseError(error, runId) : errorOfRun(error, runId);
 }

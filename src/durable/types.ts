@@ -24,6 +24,8 @@ export interface StepContext<S> extends CallContext {
   readonly run: { readonly id: string; readonly step: string };
   /** Counts from 1 over the whole run, crashes included. */
   readonly attempt: number;
+  /** No failure of this attempt is followed by another one: time to return what there is, if that is worth something. */
+  readonly last: boolean;
   readonly services: S;
   /** The newest value is kept with the attempt and shown to whoever watches. Cheap: written at most twice a second. */
   progress(value: Json): void;
@@ -227,6 +229,8 @@ export interface EngineOptions<S> {
    * `done`: the body has returned, nothing is recorded · `kept`: the result is recorded.
    */
   readonly crashPoint?: (point: CrashPoint) => void;
+  /** Test only: waits between attempts are multiplied by this. */
+  readonly hurry?: number;
 }
 
 export interface Engine<S> {
