@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import { Agent, type Dispatcher, request } from "undici";
 import type { CallContext } from "../lib/call.ts";
 import { isTransient, SlipwayError } from "../lib/errors.ts";
-import { MiB, seconds } from "../lib/units.ts";
+import { KiB, MiB, seconds } from "../lib/units.ts";
 import { judgeRedirect, type Lookup, publicLookup } from "./redirects.ts";
 
 export interface ByteSource {
@@ -140,8 +140,10 @@ interface Seen extends ByteStat {
 }
 
 const MAX_REDIRECTS = 5;
-/** A try that brought this much counts as a fresh start, so that a long download survives many broken connections. */
-const PROGRESS_BYTES = MiB;
+/** Tries that brought this much are forgiven, so that a long download survives many broken connections. */
+const PROGRESS_BYTES = 64 * KiB;
+/** Without ranges, a read this close to the start is served from the stream. */
+const NEAR_START_BYTES = MiB;
 
 function httpBytes(origin: URL, options: ByteSourceOptions): ByteSource {
   const url = shown(origin);
@@ -253,8 +255,10 @@ function httpBytes(origin: URL, options: ByteSourceOptions): ByteSource {
       } catch (error) {
         throwIfCancelled(call, url);
         const known = netError(error, url);
-        if (at - fresh >= PROGRESS_BYTES) failures = 0;
-        fresh = at;
+        if (at - fresh >= PROGRESS_BYTES) {
+          failures = 0;
+          fresh = at;
+        }
         failures++;
         if (!isTransient(known)) throw known;
         if (failures >= attempts) throw givenUp(known, url, attempts, at);
@@ -282,7 +286,7 @@ function httpBytes(origin: URL, options: ByteSourceOptions): ByteSource {
     stat,
     async read(offset, length, call) {
       const { bytes, ranged } = await stat(call);
-      if (!ranged && offset + length > PROGRESS_BYTES) {
+      if (!ranged && offset + length > NEAR_START_BYTES) {
         throw new SlipwayError("unsupported", "The server does not answer ranges.", { subject: url });
       }
       if (offset + length > bytes) throw endsEarly(url, bytes, offset + length);
