@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 // test/interop/run, which names every one that could not run; they are not part of this project.
 export default defineConfig({
   test: {
-    include: ["src/**/*.test.ts", "rehearsal/src/**/*.test.ts", "test/*.test.ts"],
+    include: ["src/**/*.test.ts", "rehearsal/src/**/*.test.ts", "test/*.test.ts", "test/release/**/*.test.ts"],
     setupFiles: ["test/setup.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,

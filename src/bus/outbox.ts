@@ -13,8 +13,7 @@ export const OUTBOX_MIGRATIONS = [
   {
     name: "bus-0001-outbox",
     up: `
-      create schema if not exists slipway;
-      create table slipway.outbox (
+      create table outbox (
         id uuid primary key,
         sequence bigint generated always as identity unique,
         topic text not null,
@@ -27,13 +26,13 @@ export const OUTBOX_MIGRATIONS = [
         created_at timestamptz not null default now(),
         delivered_at timestamptz
       );
-      create index outbox_waiting on slipway.outbox (sequence) where state = 'waiting';
+      create index outbox_waiting on outbox (sequence) where state = 'waiting';
     `,
   },
 ] as const;
 
 export interface OutboxTables {
-  "slipway.outbox": {
+  outbox: {
     id: string;
     sequence: Generated<string>;
     topic: string;
@@ -85,7 +84,7 @@ export async function enqueueMessages(
 ): Promise<void> {
   if (messages.length === 0) return;
   await tx
-    .insertInto("slipway.outbox")
+    .insertInto("outbox")
     .values(
       messages.map((message) => ({
         id: message.id,
@@ -106,7 +105,7 @@ export async function listMessages(
   db: Kysely<OutboxTables>,
   filter: { topic?: string | undefined; runId?: string | undefined; limit: number },
 ): Promise<SentMessage[]> {
-  let query = db.selectFrom("slipway.outbox").selectAll().orderBy("sequence", "desc").limit(filter.limit);
+  let query = db.selectFrom("outbox").selectAll().orderBy("sequence", "desc").limit(filter.limit);
   if (filter.topic !== undefined) query = query.where("topic", "like", `%${escapeLike(filter.topic)}%`);
   if (filter.runId !== undefined) query = query.where("run_id", "=", filter.runId);
   const rows = await query.execute();

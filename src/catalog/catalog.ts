@@ -63,7 +63,7 @@ export function versionId(system: string, composeId: string, artifactSha256: str
 
 export async function recordVersion(db: Db, version: ImageVersion, runId: string): Promise<void> {
   await db
-    .insertInto("slipway.image_versions")
+    .insertInto("image_versions")
     .values({
       id: version.id,
       system: version.system,
@@ -109,13 +109,13 @@ export async function recordImage(db: Db, place: Placement, image: CloudImage): 
 /** A region that shall have the image and has it not. Never hides an image that is on record there. */
 export async function recordMissing(db: Db, place: Placement, region: string, error: ErrorLike): Promise<void> {
   await db
-    .insertInto("slipway.cloud_images")
+    .insertInto("cloud_images")
     .values({ ...row(place, region), state: "missing", error: JSON.stringify(error) })
     .onConflict((conflict) =>
       conflict
         .column("id")
         .doUpdateSet({ error: JSON.stringify(error), changed_at: new Date() })
-        .where("slipway.cloud_images.state", "=", "missing"),
+        .where("cloud_images.state", "=", "missing"),
     )
     .execute();
 }
@@ -154,7 +154,7 @@ async function upsert(
   },
 ): Promise<void> {
   await db
-    .insertInto("slipway.cloud_images")
+    .insertInto("cloud_images")
     .values({ ...row(place, region), ...found })
     .onConflict((conflict) => conflict.column("id").doUpdateSet(found))
     .execute();
@@ -172,7 +172,7 @@ export async function recordContainer(
     changed_at: new Date(),
   };
   await db
-    .insertInto("slipway.container_images")
+    .insertInto("container_images")
     .values({
       id: derive("container", container.system, container.composeId, container.target, container.repository),
       system: container.system,
@@ -203,8 +203,8 @@ export interface ImageFilter {
 /** Newest composes first, then by name, target and region. */
 export async function listImages(db: Kysely<CatalogTables>, filter: ImageFilter): Promise<CatalogedImage[]> {
   let query = db
-    .selectFrom("slipway.cloud_images as image")
-    .innerJoin("slipway.image_versions as version", "version.id", "image.version_id")
+    .selectFrom("cloud_images as image")
+    .innerJoin("image_versions as version", "version.id", "image.version_id")
     .select([
       "version.id as version_id",
       "version.system",
@@ -285,7 +285,7 @@ export async function listContainers(
   filter: Pick<ImageFilter, "composeId" | "system" | "limit" | "search">,
 ): Promise<CatalogedContainer[]> {
   let query = db
-    .selectFrom("slipway.container_images")
+    .selectFrom("container_images")
     .selectAll()
     .orderBy("created_at", "desc")
     .orderBy("repository")

@@ -9,10 +9,9 @@ export const CATALOG_MIGRATIONS = [
   {
     name: "catalog-0001-versions",
     up: `
-      create schema if not exists slipway;
 
       -- One release of a definition across all targets: the catalog's main noun.
-      create table slipway.image_versions (
+      create table image_versions (
         id text primary key,
         system text not null,
         compose_id text not null,
@@ -26,12 +25,12 @@ export const CATALOG_MIGRATIONS = [
         run_id text not null,
         created_at timestamptz not null default now()
       );
-      create index image_versions_compose on slipway.image_versions (compose_id, system);
+      create index image_versions_compose on image_versions (compose_id, system);
 
       -- What a VM boots, in one target and region. Replicas are rows like the first one.
-      create table slipway.cloud_images (
+      create table cloud_images (
         id text primary key,
-        version_id text not null references slipway.image_versions (id),
+        version_id text not null references image_versions (id),
         target text not null,
         cloud text not null,
         region text not null,
@@ -48,11 +47,11 @@ export const CATALOG_MIGRATIONS = [
         offered_at timestamptz,
         unique (version_id, target, region)
       );
-      create index cloud_images_name on slipway.cloud_images (name);
-      create index cloud_images_cloud_id on slipway.cloud_images (cloud_id);
+      create index cloud_images_name on cloud_images (name);
+      create index cloud_images_cloud_id on cloud_images (cloud_id);
 
       -- A multi-architecture index in one registry repository.
-      create table slipway.container_images (
+      create table container_images (
         id text primary key,
         system text not null,
         compose_id text not null,
@@ -68,18 +67,18 @@ export const CATALOG_MIGRATIONS = [
         created_at timestamptz not null default now(),
         changed_at timestamptz not null default now()
       );
-      create index container_images_compose on slipway.container_images (compose_id, system);
+      create index container_images_compose on container_images (compose_id, system);
 
       -- What survives of an upload when the process does not: see images/journal.ts.
-      create table slipway.transfers (
+      create table transfers (
         id text primary key,
         staged jsonb,
         generation integer not null default 0,
         changed_at timestamptz not null default now()
       );
       -- Appended at every flush; payload is a run of (u32 block or unit number, 32 bytes SHA-256), big endian.
-      create table slipway.transfer_acks (
-        transfer_id text not null references slipway.transfers (id) on delete cascade,
+      create table transfer_acks (
+        transfer_id text not null references transfers (id) on delete cascade,
         generation integer not null,
         sequence bigint generated always as identity,
         what text not null check (what in ('block', 'unit')),
@@ -91,11 +90,11 @@ export const CATALOG_MIGRATIONS = [
 ] as const;
 
 export interface CatalogTables {
-  "slipway.image_versions": ImageVersionTable;
-  "slipway.cloud_images": CloudImageTable;
-  "slipway.container_images": ContainerImageTable;
-  "slipway.transfers": TransferTable;
-  "slipway.transfer_acks": TransferAckTable;
+  image_versions: ImageVersionTable;
+  cloud_images: CloudImageTable;
+  container_images: ContainerImageTable;
+  transfers: TransferTable;
+  transfer_acks: TransferAckTable;
 }
 
 export interface ImageVersionTable {

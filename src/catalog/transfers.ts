@@ -32,17 +32,17 @@ export interface TransferJournal extends AsyncDisposable {
  */
 export async function openTransferJournal(db: Kysely<CatalogTables>, id: string): Promise<TransferJournal> {
   await db
-    .insertInto("slipway.transfers")
+    .insertInto("transfers")
     .values({ id, staged: null })
     .onConflict((conflict) => conflict.column("id").doNothing())
     .execute();
-  const row = await db.selectFrom("slipway.transfers").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
+  const row = await db.selectFrom("transfers").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
   let generation = row.generation;
   let staged: Json | undefined = row.staged ?? undefined;
   const blocks = new Map<number, Uint8Array>();
   const units = new Map<number, Uint8Array>();
   const acks = await db
-    .selectFrom("slipway.transfer_acks")
+    .selectFrom("transfer_acks")
     .select(["what", "payload"])
     .where("transfer_id", "=", id)
     .where("generation", "=", generation)
@@ -74,7 +74,7 @@ export async function openTransferJournal(db: Kysely<CatalogTables>, id: string)
   async function append(what: "block" | "unit", entries: [number, Uint8Array][]): Promise<void> {
     if (entries.length === 0) return;
     await db
-      .insertInto("slipway.transfer_acks")
+      .insertInto("transfer_acks")
       .values({ transfer_id: id, generation, what, payload: pack(entries) })
       .execute();
   }
@@ -97,13 +97,13 @@ export async function openTransferJournal(db: Kysely<CatalogTables>, id: string)
     async begin(next) {
       await flush();
       const updated = await db
-        .updateTable("slipway.transfers")
+        .updateTable("transfers")
         .set({ staged: JSON.stringify(next), generation: sql<number>`generation + 1`, changed_at: new Date() })
         .where("id", "=", id)
         .returning("generation")
         .executeTakeFirstOrThrow();
       await db
-        .deleteFrom("slipway.transfer_acks")
+        .deleteFrom("transfer_acks")
         .where("transfer_id", "=", id)
         .where("generation", "<", updated.generation)
         .execute();
@@ -133,7 +133,7 @@ export async function openTransferJournal(db: Kysely<CatalogTables>, id: string)
 
 /** Forgets a finished transfer's acknowledgements. Safe to repeat. */
 export async function forgetTransfer(db: Kysely<CatalogTables>, id: string): Promise<void> {
-  await db.deleteFrom("slipway.transfers").where("id", "=", id).execute();
+  await db.deleteFrom("transfers").where("id", "=", id).execute();
 }
 
 function pack(entries: readonly [number, Uint8Array][]): Buffer {

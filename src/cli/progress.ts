@@ -72,6 +72,8 @@ function plainProgress(stream: NodeJS.WriteStream): ProgressView {
         const tenth = percent(row) === undefined ? undefined : Math.floor(percent(row)! / 10) * 10;
         const key = `${row.state} ${row.state === "running" ? (tenth ?? row.note ?? "") : ""}`;
         if (row.state === "waiting" || told.get(row.id) === key) continue;
+        // Between two steps there is nothing to tell.
+        if (row.state === "running" && row.note === undefined && told.has(row.id)) continue;
         told.set(row.id, key);
         const amount = tenth === undefined ? "" : ` ${tenth}% of ${bytes(row.totalBytes!)}`;
         stream.write(`${row.state.padEnd(7)} ${row.label}${amount}${row.note === undefined ? "" : ` (${row.note})`}\n`);

@@ -19,7 +19,7 @@ export interface Surroundings {
   readonly log: Log;
   readonly signal: AbortSignal;
   /** For tests, which kill the process at a step's boundary or cannot wait half a minute for a lease to end. */
-  readonly engine?: Pick<EngineOptions<Services>, "crashPoint" | "leaseMs">;
+  readonly engine?: Pick<EngineOptions<Services>, "crashPoint" | "leaseMs" | "hurry">;
 }
 
 export function createSession(options: GlobalOptions, around: Surroundings): Session {

@@ -5,9 +5,10 @@ import { createLog } from "../../src/lib/log.ts";
 import { createSession } from "../../src/wiring/session.ts";
 
 const [settings, ...args] = process.argv.slice(2);
-const { crash, leaseMs } = JSON.parse(settings ?? "{}") as {
+const { crash, leaseMs, hurry } = JSON.parse(settings ?? "{}") as {
   crash?: { at: string; nth: number };
   leaseMs?: number;
+  hurry?: boolean;
 };
 
 let passed = 0;
@@ -21,6 +22,7 @@ process.exitCode = await runProgram(args, "0.0.0-test", (options) =>
     signal: stop.signal,
     engine: {
       ...(leaseMs === undefined ? {} : { leaseMs }),
+      ...(hurry === true ? { hurry: 0.01 } : {}),
       crashPoint: (point) => {
         if (crash === undefined || point.at !== crash.at) return;
         passed++;

@@ -30,6 +30,8 @@ export interface Stage extends AsyncDisposable {
 export interface Settings {
   readonly crash?: { readonly at: "begin" | "done" | "kept"; readonly nth: number };
   readonly leaseMs?: number;
+  /** Waits between attempts are a hundredth of what they are in production. */
+  readonly hurry?: boolean;
 }
 
 export interface Running {
@@ -50,13 +52,19 @@ const MiB = 1024 * 1024;
 const COMMAND = join(import.meta.dirname, "command.ts");
 
 /** @param diskBytes virtual size of the sample disk, a quarter of which is data */
-export async function setStage(options: { diskBytes?: number; rehearsal?: RehearsalOptions } = {}): Promise<Stage> {
+export async function setStage(
+  options: { diskBytes?: number; arches?: readonly string[]; rehearsal?: RehearsalOptions } = {},
+): Promise<Stage> {
   const directory = await mkdtemp(join(tmpdir(), "slipway-stage-"));
   const diskBytes = options.diskBytes ?? 32 * MiB;
   const disk = join(directory, "disk.raw");
   await makeSampleDisk(disk, diskBytes, diskBytes / 4, "stage");
   const composes = join(directory, "composes");
-  const { id } = await makeSampleCompose({ disk, out: composes });
+  const { id } = await makeSampleCompose({
+    disk,
+    out: composes,
+    ...(options.arches ? { arches: options.arches } : {}),
+  });
   const web = await serveDirectory(composes);
   const rehearsal = await startRehearsal(options.rehearsal);
   const config = await writeRehearsalConfig(rehearsal, directory);

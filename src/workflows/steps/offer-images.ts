@@ -36,7 +36,7 @@ export const offerImagesStep = defineStep({
         } catch (error) {
           ctx.signal.throwIfAborted();
           ctx.log.warn("offer failed", { target, error: reportOf(error) });
-          if (ctx.attempt < cloudRetry.attempts) throw error;
+          if (!ctx.last) throw error;
           failed.push({ target, error: reportOf(error) });
         }
       }),

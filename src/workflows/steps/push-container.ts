@@ -46,7 +46,7 @@ export const pushContainerStep = defineStep({
         }
       }
       const again = failures.find(isTransient);
-      if (again !== undefined && ctx.attempt < cloudRetry.attempts) throw again;
+      if (again !== undefined && !ctx.last) throw again;
       return pushed;
     } finally {
       await image.close();

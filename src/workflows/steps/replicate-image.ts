@@ -46,7 +46,7 @@ export const replicateImageStep = defineStep({
     }
     ctx.signal.throwIfAborted();
     const hopeful = missing.find(({ error }) => isTransient(errorFrom(error)));
-    if (hopeful !== undefined && ctx.attempt < cloudRetry.attempts) {
+    if (hopeful !== undefined && !ctx.last) {
       throw errorFrom({ ...hopeful.error, message: `${hopeful.region}: ${hopeful.error.message}` });
     }
     const order = (region: string) => spec.regions.indexOf(region);

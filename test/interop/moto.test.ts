@@ -1,0 +1,94 @@
+// The AWS driver's contract against moto, which was written by other people from AWS's own models. What moto cannot do
+// is named here, clause by clause; it never checks signatures, so wrong credentials stay with the simulator.
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import http from "node:http";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { EC2 } from "@aws-sdk/client-ec2";
+import { afterAll, beforeAll, describe, test } from "vitest";
+import { serve } from "../../rehearsal/src/tls.ts";
+import { AWS_SPEC, awsLevers, awsOperation } from "../../src/clouds/aws/testing/harness.ts";
+import { describeCloud } from "../../src/clouds/testing/contract.ts";
+import type { CloudHarness } from "../../src/clouds/testing/harness.ts";
+import { carry, tap } from "../../src/clouds/testing/taps.ts";
+
+const tools = resolve(process.env.SLIPWAY_INTEROP_DIR ?? join(import.meta.dirname, "../../.interop"));
+const program = process.env.MOTO_SERVER ?? join(tools, "python/bin/moto_server");
+const ACCOUNT = "123456789012";
+const CREDENTIALS = {
+  accessKeyId: "AKIAIOSFODNN7EXAMPLE",
+  secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+};
+
+if (!existsSync(program)) {
+  if (process.env.CI) throw new Error(`moto is not installed at ${program}`);
+  describe("aws, moto", () => test.skip(`not run: ${program} is not installed`, () => {}));
+} else {
+  let moto: ChildProcess;
+  let url: URL;
+
+  beforeAll(async () => {
+    const port = await freePort();
+    url = new URL(`http://127.0.0.1:${port}`);
+    moto = spawn(program, ["-H", "127.0.0.1", "-p", String(port)], { stdio: "ignore" });
+    const deadline = Date.now() + 60_000;
+    while (!(await reset(url))) {
+      if (Date.now() > deadline || moto.exitCode !== null) throw new Error("moto did not start");
+      await new Promise((done) => setTimeout(done, 100));
+    }
+  });
+  afterAll(() => {
+    moto?.kill();
+  });
+
+  // moto checks no credentials and keeps images of its own beside ours.
+  describeCloud("aws, moto", () => motoHarness(url), {
+    lacks: ["withWrongCredentials", "withoutRegister", "inventory"],
+  });
+}
+
+async function motoHarness(url: URL): Promise<CloudHarness> {
+  await reset(url);
+  const tapped = tap(carry(url), awsOperation);
+  const served = await serve(tapped.handler);
+  const endpoints = { ec2: served.url, ebs: served.url, sts: served.url };
+  const { homeRegion } = AWS_SPEC;
+  const levers = awsLevers(tapped, { account: ACCOUNT, homeRegion, credentials: CREDENTIALS, endpoints });
+  return {
+    ...levers,
+    async plantForeign({ name }, region) {
+      const ec2 = new EC2({ endpoint: served.url, region, credentials: CREDENTIALS });
+      try {
+        return (await ec2.registerImage({ Name: name, RootDeviceName: "/dev/sda1" })).ImageId!;
+      } finally {
+        ec2.destroy();
+      }
+    },
+    async close() {
+      await levers.closeAll();
+      await served.close();
+    },
+  };
+}
+
+function reset(url: URL): Promise<boolean> {
+  return new Promise((done) => {
+    const request = http.request(new URL("/moto-api/reset", url), { method: "POST" }, (answer) => {
+      answer.resume().on("end", () => done(answer.statusCode === 200));
+    });
+    request.on("error", () => done(false));
+    request.end();
+  });
+}
+
+function freePort(): Promise<number> {
+  return new Promise((done, fail) => {
+    const server = createServer();
+    server.once("error", fail);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => done(typeof address === "object" && address ? address.port : 0));
+    });
+  });
+}
