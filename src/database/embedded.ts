@@ -52,6 +52,8 @@ export interface EmbeddedServer {
 const FREE_BYTES_NEEDED = 128 * MiB;
 // sun_path of sockaddr_un holds 107 characters and a NUL; the server's socket is called /.s.PGSQL.5432.
 const LONGEST_SOCKET_DIRECTORY = 107 - "/.s.PGSQL.5432".length - 1;
+// Names the socket's directory when it is not the one this note is in.
+const ELSEWHERE = "elsewhere";
 const START_TIMEOUT_MS = 60_000;
 const LOCK_TIMEOUT_MS = 90_000;
 const LOG_BYTES_KEPT = 8 * MiB;
@@ -115,6 +117,8 @@ async function leave(directory: string, me: string, log: Log): Promise<void> {
     }
     await sleep(20);
   }
+  const elsewhere = await readFile(join(directory, "run", ELSEWHERE), "utf8").catch(() => "");
+  if (elsewhere) await rm(elsewhere, { recursive: true, force: true });
 }
 
 let uses = 0;
@@ -327,7 +331,7 @@ async function socketDirectory(directory: string, user: ServerUser): Promise<str
   let sockets = inside;
   await mkdir(inside, { recursive: true });
   if (inside.length > LONGEST_SOCKET_DIRECTORY) {
-    const note = join(inside, "elsewhere");
+    const note = join(inside, ELSEWHERE);
     const noted = await readFile(note, "utf8").catch(() => "");
     const there = await lstat(noted).catch(() => undefined);
     // Somebody else may have put theirs in its place meanwhile.
