@@ -57,7 +57,7 @@ export type ImageKey = string & { readonly __brand?: "ImageKey" };
 /** One image to be made in one cloud account: everything a driver has to know, as plain JSON. */
 export interface ImageSpec {
   readonly key: ImageKey;
-  /** Key of the staged disk: leaves out name and architecture, so that two images of the same bytes share one. */
+  /** Key of the staged disk behind it (lib/image-key.ts says why each image has its own). */
   readonly diskKey: ImageKey;
   /** AMI name, GCP image name; for Azure the definition and version below decide and this is their display form. */
   readonly name: string;

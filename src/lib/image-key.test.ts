@@ -26,10 +26,9 @@ test("every part counts, and parts do not run into each other", () => {
     imageKey({ ...base, name: "nx", arch: "86_64" }),
     imageKey({ ...base, arch: "aarch64" }),
     imageKey({ ...base, sha256: "cd".repeat(32) }),
-    diskKey(base),
   ];
   expect(new Set(keys).size).toBe(keys.length);
-  expect(diskKey(base)).toBe(diskKey({ target: "aws", sha256 }));
+  expect(diskKey(base)).toBe(imageKey({ ...base, kind: "disk" }));
 });
 
 test.each(["", "AB".repeat(32), "ab".repeat(31), `${sha256}\n`])("digest %j is refused", (wrong) => {

@@ -27,9 +27,12 @@ export function imageKey({ target, kind, name = "", arch = "", sha256 }: ImageId
   return base32(createHash("sha256").update(identity).digest());
 }
 
-/** The key of a staged disk: two images of the same bytes in one target share it. */
-export function diskKey({ target, sha256 }: Pick<ImageIdentity, "target" | "sha256">): ImageKey {
-  return imageKey({ target, kind: "disk", sha256 });
+/**
+ * The key of the disk behind an image. Each image has its own: two images of the same bytes (a test compose's two
+ * architectures, say) are uploaded side by side, and one disk would have two writers, and be tidied away by the first.
+ */
+export function diskKey(identity: Omit<ImageIdentity, "kind">): ImageKey {
+  return imageKey({ ...identity, kind: "disk" });
 }
 
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";

@@ -4,10 +4,10 @@ import type { ImageSpec } from "../model.ts";
 
 /** What a driver is told about a planned image. Pure; `diskBytes` is 0 until the disk has been opened. */
 export function imageSpec(item: PlannedImage, regions: readonly string[] = item.regions): ImageSpec {
-  const identity = { target: item.target, kind: "image", arch: item.arch, sha256: item.artifact.sha256 };
+  const identity = { target: item.target, name: item.name, arch: item.arch, sha256: item.artifact.sha256 };
   return {
-    key: imageKey({ ...identity, name: item.name }),
-    diskKey: diskKey({ target: item.target, sha256: item.artifact.sha256 }),
+    key: imageKey({ ...identity, kind: "image" }),
+    diskKey: diskKey(identity),
     name: item.name,
     description: item.description,
     arch: item.arch,

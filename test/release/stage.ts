@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
-import { mkdtemp, rm, stat } from "node:fs/promises";
+import { chmod, mkdtemp, rm, stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -56,6 +56,8 @@ export async function setStage(
   options: { diskBytes?: number; arches?: readonly string[]; rehearsal?: RehearsalOptions } = {},
 ): Promise<Stage> {
   const directory = await mkdtemp(join(tmpdir(), "slipway-stage-"));
+  // The embedded server runs as a user of its own when this is root: it has to get in.
+  await chmod(directory, 0o755);
   const diskBytes = options.diskBytes ?? 32 * MiB;
   const disk = join(directory, "disk.raw");
   await makeSampleDisk(disk, diskBytes, diskBytes / 4, "stage");

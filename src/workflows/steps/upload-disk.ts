@@ -2,6 +2,7 @@ import { openTransferJournal } from "../../catalog/transfers.ts";
 import type { DiskRequirements } from "../../clouds/cloud.ts";
 import { defineStep } from "../../durable/index.ts";
 import { openDisk } from "../../images/open-disk.ts";
+import { shareDisk } from "../../images/shared-source.ts";
 import { isTransient, reportOf, SlipwayError } from "../../lib/errors.ts";
 import { hours } from "../../lib/units.ts";
 import type { Artifact, ErrorLike, ImageSpec, StagedDisk } from "../../model.ts";
@@ -45,10 +46,7 @@ export const uploadDiskStep = defineStep({
     );
     try {
       checkSize(disk.bytes, accepts, artifact);
-      const readers =
-        input.uploads.length === 1
-          ? [disk]
-          : (await import("../../images/shared-source.ts")).shareDisk(disk, input.uploads.length);
+      const readers = shareDisk(disk, input.uploads.length);
       const meter = progressMeter(disk.bytes, input.uploads.length, ctx.progress);
       const results = await Promise.all(
         input.uploads.map(async ({ target, spec }, position): Promise<Uploaded & { failure?: unknown }> => {
