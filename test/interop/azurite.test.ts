@@ -1,15 +1,23 @@
 /**
  * The blob half of the Azure driver against Microsoft's own emulator, over TLS and with tokens. Azurite has neither an
- * authority nor galleries: those two are the simulator's here.
+ * authority nor galleries, so those two are the simulator's; and it believes only tokens that name Microsoft as their
+ * issuer, so a relay puts such a one in (Azurite checks no signature).
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import https from "node:https";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { BlobServiceClient, StorageSharedKeyCredential } from "@azure/storage-blob";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { createAuthority } from "../../rehearsal/src/tls.ts";
-import { type AzureHarness, azureHarness, SPEC, vhdDisk } from "../../src/clouds/azure/testing/harness.ts";
+import { type Served, serve } from "../../rehearsal/src/tls.ts";
+import {
+  type AzureHarness,
+  azureHarness,
+  harnessAuthority,
+  SPEC,
+  vhdDisk,
+} from "../../src/clouds/azure/testing/harness.ts";
 import type { Cloud } from "../../src/clouds/cloud.ts";
 import { corruptAfter, digestsOf, tapped } from "../../src/clouds/testing/disks.ts";
 import { type BlockSource, blockCount } from "../../src/images/block-source.ts";
@@ -32,7 +40,7 @@ interface Azurite {
 
 async function startAzurite(): Promise<Azurite> {
   const directory = mkdtempSync(join(tmpdir(), "slipway-azurite-"));
-  const tls = await createAuthority();
+  const tls = await harnessAuthority();
   writeFileSync(join(directory, "cert.pem"), `${tls.cert}\n${tls.ca}`);
   writeFileSync(join(directory, "key.pem"), tls.key, { mode: 0o600 });
   const tools = process.env.SLIPWAY_INTEROP_DIR ?? resolve(import.meta.dirname, "../../.interop");
@@ -69,15 +77,47 @@ async function startAzurite(): Promise<Azurite> {
   };
 }
 
+/** Forwards to Azurite with a token it believes. */
+async function startRelay(target: Azurite): Promise<Served> {
+  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const times = { iat: now, nbf: now - 60, exp: now + 3600 };
+  const claims = { aud: "https://storage.azure.com", iss: "https://sts.windows.net/tenant/", ...times };
+  const authorization = `Bearer ${part({ typ: "JWT", alg: "HS256" })}.${part(claims)}.${part("unsigned")}`;
+  const agent = new https.Agent({ keepAlive: true, ca: target.ca });
+  return serve(
+    (request, response) => {
+      expect(request.headers.authorization).toMatch(/^Bearer /);
+      const forwarded = https.request(
+        new URL(request.url ?? "/", target.url),
+        { agent, method: request.method, headers: { ...request.headers, authorization } },
+        (answer) => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers);
+          answer.pipe(response);
+        },
+      );
+      forwarded.on("error", () => response.destroy());
+      response.on("close", () => forwarded.destroy());
+      request.pipe(forwarded);
+    },
+    { tls: await harnessAuthority() },
+  );
+}
+
 let azurite: Azurite;
+let relay: Served;
 let harness: AzureHarness;
 let containers = 0;
 let open: (owner?: string) => Cloud;
 
 beforeAll(async () => {
   azurite = await startAzurite();
+  relay = await startRelay(azurite);
 });
-afterAll(() => azurite?.close());
+afterAll(async () => {
+  await azurite?.close();
+  await relay?.close();
+});
 
 beforeEach(async () => {
   harness = await azureHarness();
@@ -88,8 +128,8 @@ beforeEach(async () => {
   await service.createContainer(container);
   open = (tagsOwner = "slipway") =>
     harness.open({
-      ...{ container, tagsOwner, storageAccount: ACCOUNT, ca: `${harness.options.ca}\n${azurite.ca}` },
-      endpoints: { ...harness.options.endpoints, blob: azurite.url },
+      ...{ container, tagsOwner, storageAccount: ACCOUNT },
+      endpoints: { ...harness.options.endpoints, blob: `${relay.url}/${ACCOUNT}` },
     });
 });
 afterEach(() => harness.close());

@@ -86,13 +86,6 @@ const BY_CODE: Readonly<Record<string, ErrorCode>> = {
   GalleryImageNotFound: "not-found",
   FeatureNotSupportedForAccount: "unsupported",
   LocationNotAvailableForResourceType: "invalid",
-  // OpenSSL's words for a server whose certificate is not to be trusted: repeating it helps nobody.
-  SELF_SIGNED_CERT_IN_CHAIN: "invalid",
-  DEPTH_ZERO_SELF_SIGNED_CERT: "invalid",
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "invalid",
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "invalid",
-  ERR_TLS_CERT_ALTNAME_INVALID: "invalid",
-  CERT_HAS_EXPIRED: "invalid",
 };
 
 const BY_STATUS: Readonly<Record<number, ErrorCode>> = {
@@ -124,10 +117,16 @@ function codeFor({ code, status, message }: Answer): ErrorCode {
   if (AUTHORITY_UNREACHABLE.test(message)) return "unavailable";
   const known = BY_CODE[code];
   if (known) return known;
+  if (isUntrusted(code)) return "invalid";
   if (/quota|LimitExceeded|MaximumNumberOf/i.test(code)) return "quota";
   if (status === undefined) return isNetworkCode(code) ? "unavailable" : "unknown";
   if (status >= 500 && status !== 501) return code === "ServerBusy" ? "throttled" : "unavailable";
   return BY_STATUS[status] ?? "unknown";
+}
+
+/** OpenSSL's words for a server whose certificate is not to be trusted: repeating it helps nobody. */
+function isUntrusted(code: string): boolean {
+  return /CERT|^UNABLE_TO_|^HOSTNAME_MISMATCH$/.test(code);
 }
 
 function isNetworkCode(code: string): boolean {
@@ -182,7 +181,7 @@ function adviceFor(code: ErrorCode, answer: Answer, context: ErrorContext): { su
     case "quota":
       return { next: "Remove old versions (slipway lifecycle plan) or ask Azure to raise the limit." };
     case "invalid":
-      if (/CERT|SELF_SIGNED|UNABLE_TO/.test(answer.code)) {
+      if (isUntrusted(answer.code)) {
         return { subject: "TLS", next: "Add the authority that signed the server's certificate to the target's ca." };
       }
       return {};

@@ -56,11 +56,16 @@ export interface AzureHarness extends CloudHarness {
 // Making keys takes longer than anything else here.
 let authority: Promise<Authority> | undefined;
 
+/** The one every harness of this process serves with; for other servers that its drivers shall trust. */
+export function harnessAuthority(): Promise<Authority> {
+  authority ??= createAuthority();
+  return authority;
+}
+
 export async function azureHarness(
   simulated: Partial<Parameters<typeof createAzureSimulator>[0]> = {},
 ): Promise<AzureHarness> {
-  authority ??= createAuthority();
-  const tls = await authority;
+  const tls = await harnessAuthority();
   const simulator = createAzureSimulator({
     ...ACCOUNT,
     containers: ["vhds"],
