@@ -105,7 +105,7 @@ function message(
 ): OutgoingMessage {
   return {
     id: messageId(cloud, image.composeId, image.subvariant, image.architecture, subject, image.edition),
-    topic: [BASE, cloud, image.kind, topicWord(image.subvariant), image.architecture].join("."),
+    topic: [BASE, cloud, image.kind, topicWord(image.subvariant), topicWord(image.architecture)].join("."),
     headers: headers(cloud, image.sentAt),
     body,
     summary,
