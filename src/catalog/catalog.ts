@@ -3,7 +3,7 @@
  * with. Knows no cloud's API and no run's logic. Every write is an upsert under a derived id: safe to repeat.
  */
 import { createHash } from "node:crypto";
-import type { Kysely, Transaction } from "kysely";
+import { type Kysely, sql, type Transaction } from "kysely";
 import type { CloudImage, ErrorLike, LifecycleState } from "../model.ts";
 import type { CatalogTables } from "./schema.ts";
 
@@ -101,7 +101,7 @@ export async function recordImage(db: Db, place: Placement, image: CloudImage): 
     state: image.state,
     error: null,
     changed_at: new Date(),
-    ...(image.state === "active" ? { offered_at: new Date() } : {}),
+    ...(image.state === "active" ? { offered_at: OFFERED_AT } : {}),
   };
   await upsert(db, place, image.region, found);
 }
@@ -138,6 +138,10 @@ function row(place: Placement, region: string) {
   };
 }
 
+/** An image that is offered already keeps the time at which it was. */
+const OFFERED_AT = sql<Date>`case when cloud_images.state = 'active'
+  then coalesce(cloud_images.offered_at, clock_timestamp()) else clock_timestamp() end`;
+
 async function upsert(
   db: Db,
   place: Placement,
@@ -150,12 +154,13 @@ async function upsert(
     state: LifecycleState;
     error: null;
     changed_at: Date;
-    offered_at?: Date;
+    offered_at?: typeof OFFERED_AT;
   },
 ): Promise<void> {
+  const { offered_at, ...first } = found;
   await db
     .insertInto("cloud_images")
-    .values({ ...row(place, region), ...found })
+    .values({ ...row(place, region), ...first, offered_at: offered_at === undefined ? null : new Date() })
     .onConflict((conflict) => conflict.column("id").doUpdateSet(found))
     .execute();
 }
