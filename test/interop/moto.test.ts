@@ -21,6 +21,12 @@ const CREDENTIALS = {
   secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
 };
 
+/** What moto 5.2 does otherwise than AWS's documentation says; each ends clauses that rest on it. */
+const PENDING = "moto shows a snapshot as completed from its start";
+const NAMES = "moto lets two images have one name";
+const TOKENS = "moto knows no client tokens and drops tags and mappings given on creation";
+const DEPRECATION = "moto has no deprecation of images";
+
 if (!existsSync(program)) {
   if (process.env.CI) throw new Error(`moto is not installed at ${program}`);
   describe("aws, moto", () => test.skip(`not run: ${program} is not installed`, () => {}));
@@ -42,9 +48,26 @@ if (!existsSync(program)) {
     moto?.kill();
   });
 
-  // moto checks no credentials and keeps images of its own beside ours.
   describeCloud("aws, moto", () => motoHarness(url), {
+    // moto checks no credentials and keeps images of its own beside ours.
     lacks: ["withWrongCredentials", "withoutRegister", "inventory"],
+    gaps: {
+      "an upload that another process resumes sends no acknowledged block again": PENDING,
+      "an aborted upload completes nothing": PENDING,
+      "upload whose answer is lost, repeated, gives one image": PENDING,
+      "register twice on the bare driver gives one image": NAMES,
+      "two processes that register at once make one image": NAMES,
+      "an image of the name with another key is foreign and stays as it is": NAMES,
+      "somebody else's image of the name is reported and never overwritten": NAMES,
+      "register whose answer is lost, repeated, gives one image": TOKENS,
+      "replicate whose answer is lost, repeated, gives one image": TOKENS,
+      "what can be expressed is reached and undone, the rest is refused as unsupported": DEPRECATION,
+      "setState whose answer is lost, repeated, gives one image": DEPRECATION,
+      "offer whose answer is lost, repeated, gives one image": DEPRECATION,
+      "withdraw whose answer is lost, repeated, gives one image": DEPRECATION,
+      "remove whose answer is lost, repeated, gives one image": DEPRECATION,
+      "with good ones check finds no error and makes nothing": "moto breaks on a snapshot that does not exist",
+    },
   });
 }
 

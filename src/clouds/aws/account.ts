@@ -8,7 +8,7 @@ import { codeOf } from "../../lib/errors.ts";
 import type { CloudImage, ImageKey, ImageSpec, LifecycleState, Region, StagedDisk } from "../../model.ts";
 import type { Connection } from "./connection.ts";
 import { type EbsDirect, ebsDirect } from "./ebs.ts";
-import { DISK_BYTES, DISK_KEY, fromAws, KEY, OWNER, STATE } from "./tags.ts";
+import { DISK_BYTES, DISK_KEY, fromAws, OWNER, STATE } from "./tags.ts";
 import type { Pace } from "./waiting.ts";
 
 export interface Account {
@@ -26,7 +26,7 @@ export interface Account {
   ownSnapshots(region: Region, call: CallContext): AsyncIterable<Snapshot>;
   /** Who may start it: account ids, and `all`. */
   launchers(imageId: string, region: Region, call: CallContext): Promise<string[]>;
-  toCloudImage(image: Image, region: Region, call: CallContext): Promise<CloudImage>;
+  toCloudImage(image: Image, spec: ImageSpec, region: Region, call: CallContext): Promise<CloudImage>;
 }
 
 export function openAccount(connection: Connection, pace: Pace): Account {
@@ -109,10 +109,10 @@ export function openAccount(connection: Connection, pace: Pace): Account {
       );
       return (answer.LaunchPermissions ?? []).map((one) => one.Group ?? one.UserId ?? "").filter(Boolean);
     },
-    async toCloudImage(image, region, call) {
+    async toCloudImage(image, spec, region, call) {
       const diskId = rootSnapshot(image);
       return {
-        key: fromAws(image.Tags)[KEY] ?? "",
+        key: spec.key,
         region,
         id: image.ImageId ?? "",
         name: image.Name ?? "",

@@ -14,7 +14,7 @@ import { check } from "./check.ts";
 import { type ConnectionOptions, connect } from "./connection.ts";
 import { offer, withdraw } from "./offer.ts";
 import { readBack } from "./read-back.ts";
-import { architectureOf, foreignReason, register } from "./register.ts";
+import { architectureOf, foreignReason, isMine, register } from "./register.ts";
 import { remove } from "./remove.ts";
 import { replicate } from "./replicate.ts";
 import { setState } from "./states.ts";
@@ -68,12 +68,13 @@ export function openAws(options: AwsOptions): Cloud {
         account.imagesNamed(spec.name, region, call),
         account.snapshotsOf(spec.diskKey, region, call),
       ]);
-      const mine = named.find((image) => fromAws(image.Tags)[KEY] === spec.key && isReady(image));
-      const foreign = named.find((image) => fromAws(image.Tags)[KEY] !== spec.key && isReady(image));
+      const ids = snapshots.map((snapshot) => snapshot.SnapshotId);
+      const mine = named.find((image) => isMine(image, spec, ids) && isReady(image));
+      const foreign = named.find((image) => !isMine(image, spec, ids) && isReady(image));
       const staged = snapshots.find((snapshot) => snapshot.State === "completed");
       return {
         ...(staged ? { staged: stagedOf(staged, spec, region) } : {}),
-        ...(mine ? { image: await account.toCloudImage(mine, region, call) } : {}),
+        ...(mine ? { image: await account.toCloudImage(mine, spec, region, call) } : {}),
         ...(foreign && !mine ? { foreign: { id: foreign.ImageId ?? "", reason: foreignReason(foreign) } } : {}),
       };
     },

@@ -59,12 +59,25 @@ export async function setAudience(
   if (snapshot) {
     const difference = change(await volumeMakers(account, snapshot, region, call), wanted);
     if (difference) {
-      await account.connection.ec2(region, "ModifySnapshotAttribute", snapshot, call, (ec2, send) =>
-        ec2.modifySnapshotAttribute(
-          { SnapshotId: snapshot, Attribute: "createVolumePermission", CreateVolumePermission: difference },
-          send,
-        ),
-      );
+      // The form with OperationType: the one that older endpoints and emulators know too. It does one thing at a time.
+      for (const [OperationType, who] of [
+        ["add", difference.Add],
+        ["remove", difference.Remove],
+      ] as const) {
+        if (!who) continue;
+        const GroupNames = who.flatMap((one) => ("Group" in one ? [one.Group] : []));
+        const UserIds = who.flatMap((one) => ("UserId" in one ? [one.UserId] : []));
+        const change = {
+          SnapshotId: snapshot,
+          Attribute: "createVolumePermission",
+          OperationType,
+          GroupNames,
+          UserIds,
+        } as const;
+        await account.connection.ec2(region, "ModifySnapshotAttribute", snapshot, call, (ec2, send) =>
+          ec2.modifySnapshotAttribute(change, send),
+        );
+      }
       await settled(account, snapshot, region, wanted, call, () => volumeMakers(account, snapshot, region, call));
     }
   }
@@ -98,7 +111,12 @@ async function volumeMakers(account: Account, id: string, region: Region, call: 
   return (answer.CreateVolumePermissions ?? []).map((one) => one.Group ?? one.UserId ?? "").filter(Boolean);
 }
 
-function change(now: readonly string[], wanted: readonly string[]) {
+interface Difference {
+  readonly Add?: ReturnType<typeof permission>[];
+  readonly Remove?: ReturnType<typeof permission>[];
+}
+
+function change(now: readonly string[], wanted: readonly string[]): Difference | undefined {
   const add = wanted.filter((who) => !now.includes(who));
   const remove = now.filter((who) => !wanted.includes(who));
   if (add.length + remove.length === 0) return undefined;

@@ -1,16 +1,16 @@
-import type { ArchitectureValues, Image, RegisterImageRequest } from "@aws-sdk/client-ec2";
+import type { ArchitectureValues, Image, RegisterImageRequest, Tag } from "@aws-sdk/client-ec2";
 import type { CallContext } from "../../lib/call.ts";
 import { codeOf } from "../../lib/errors.ts";
 import type { Arch, CloudImage, ImageSpec, Region, StagedDisk } from "../../model.ts";
 import { CloudError } from "../errors.ts";
-import { type Account, isReady } from "./account.ts";
+import { type Account, isReady, rootSnapshot } from "./account.ts";
 import { fromAws, KEY, tagsFor, toAws } from "./tags.ts";
 import { until } from "./waiting.ts";
 
 /** AWS's words for the architectures it has. */
 const ARCHITECTURES: Readonly<Record<string, ArchitectureValues>> = { x86_64: "x86_64", aarch64: "arm64" };
 
-/** Makes the AMI in the staged disk's region and returns when DescribeImages shows it available. */
+/** Makes the AMI in the staged disk's region and returns when DescribeImages shows it available, with its tags. */
 export async function register(
   account: Account,
   staged: StagedDisk,
@@ -19,17 +19,20 @@ export async function register(
 ): Promise<CloudImage> {
   const { region } = staged;
   const request = registration(staged, spec);
+  let made: string | undefined;
   try {
-    await account.connection.ec2(region, "RegisterImage", spec.name, call, (ec2, send) =>
+    const answer = await account.connection.ec2(region, "RegisterImage", spec.name, call, (ec2, send) =>
       ec2.registerImage(request, send),
     );
+    made = answer.ImageId;
   } catch (error) {
     // Ours, if an answer was lost or another process was quicker; else it is found to be foreign below.
     if (codeOf(error) !== "already-exists") throw error;
   }
   const image = await until(
     async () => {
-      const found = pickMine(await account.imagesNamed(spec.name, region, call), spec, region);
+      const named = await account.imagesNamed(spec.name, region, call);
+      const found = named.find((image) => image.ImageId === made) ?? pickMine(named, spec, region, [staged.id]);
       if (found?.State === "failed") throw gaveUp(found, region);
       return found && isReady(found) ? found : undefined;
     },
@@ -42,15 +45,51 @@ export async function register(
       signal: call.signal,
     },
   );
-  return account.toCloudImage(image, region, call);
+  await ensureTags(account, [{ id: image.ImageId ?? "", tags: image.Tags }], spec, staged.diskBytes, region, call);
+  return account.toCloudImage(image, spec, region, call);
+}
+
+/** Tags come with the creation; where they did not, or were changed, they are written. Safe to repeat. */
+export async function ensureTags(
+  account: Account,
+  resources: readonly { readonly id: string; readonly tags: readonly Tag[] | undefined }[],
+  spec: ImageSpec,
+  diskBytes: number,
+  region: Region,
+  call: CallContext,
+): Promise<void> {
+  const wanted = tagsFor(spec, diskBytes);
+  const lacking = resources.filter(({ tags }) => {
+    const has = fromAws(tags);
+    return Object.entries(wanted).some(([key, value]) => has[key] !== value);
+  });
+  if (lacking.length === 0) return;
+  const Resources = lacking.map(({ id }) => id);
+  await account.connection.ec2(region, "CreateTags", spec.name, call, (ec2, send) =>
+    ec2.createTags({ Resources, Tags: toAws(wanted) }, send),
+  );
 }
 
 /**
- * The image among those of one name that has our key.
+ * Whether an image of the spec's name is the spec's: it carries the key; or it carries none, because its tags have not
+ * arrived, and boots from a snapshot of ours.
+ */
+export function isMine(image: Image, spec: ImageSpec, snapshots: readonly (string | undefined)[]): boolean {
+  const key = fromAws(image.Tags)[KEY];
+  return key === undefined ? snapshots.includes(rootSnapshot(image) ?? "none") : key === spec.key;
+}
+
+/**
+ * The image among those of one name that is the spec's.
  * @throws CloudError `already-exists` if the name is taken by another
  */
-export function pickMine(images: readonly Image[], spec: ImageSpec, region: Region): Image | undefined {
-  const mine = images.filter((image) => fromAws(image.Tags)[KEY] === spec.key);
+export function pickMine(
+  images: readonly Image[],
+  spec: ImageSpec,
+  region: Region,
+  snapshots: readonly string[] = [],
+): Image | undefined {
+  const mine = images.filter((image) => isMine(image, spec, snapshots));
   const [foreign] = images.filter((image) => !mine.includes(image));
   if (mine.length === 0 && foreign) {
     throw new CloudError("already-exists", `The name ${spec.name} is taken in ${region}: ${foreignReason(foreign)}.`, {

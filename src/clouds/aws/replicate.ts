@@ -12,7 +12,7 @@ import type { CloudImage, ImageSpec, Region } from "../../model.ts";
 import type { RegionOutcome } from "../cloud.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, isReady, rootSnapshot, snapshotsIn } from "./account.ts";
-import { gaveUp, pickMine } from "./register.ts";
+import { ensureTags, gaveUp, pickMine } from "./register.ts";
 import { remove } from "./remove.ts";
 import { fromAws, KEY, tagsFor, toAws } from "./tags.ts";
 import { tokenFrom } from "./upload.ts";
@@ -47,7 +47,7 @@ export async function* replicate(
 
   async function again(): Promise<CloudImage> {
     const found = await account.imageById(image.id, image.region, call);
-    if (found) return account.toCloudImage(found, image.region, call);
+    if (found) return account.toCloudImage(found, spec, image.region, call);
     throw new CloudError("not-found", `There is no image ${image.id} in ${image.region}.`, {
       cloud: "aws",
       operation: "DescribeImages",
@@ -68,9 +68,9 @@ async function copyTo(
   const id =
     (await existing(account, image, spec, region, call))?.ImageId ?? (await start(account, image, spec, region, call));
   const copy = await available(account, id, region, call);
-  await tag(account, copy, image, spec, region, call);
+  await tag(account, copy, spec, region, call);
   const kept = await settleDuplicates(account, copy, spec, region, call);
-  return account.toCloudImage(kept, region, call);
+  return account.toCloudImage(kept, spec, region, call);
 }
 
 /** A copy that is there or under way. One that failed is cleared away. */
@@ -178,28 +178,13 @@ async function available(account: Account, id: string, region: Region, call: Cal
   );
 }
 
-/** Tags that came with the copy are left; CreateTags replaces and is repeatable. */
-async function tag(
-  account: Account,
-  copy: Image,
-  image: CloudImage,
-  spec: ImageSpec,
-  region: Region,
-  call: CallContext,
-): Promise<void> {
-  const wanted = tagsFor(spec, spec.diskBytes);
-  const lacks = (has: Record<string, string>) => Object.entries(wanted).some(([key, value]) => has[key] !== value);
-  const untagged: string[] = lacks(fromAws(copy.Tags)) ? [copy.ImageId ?? ""] : [];
+/** The copy and its snapshot, which DescribeImages names only now. */
+async function tag(account: Account, copy: Image, spec: ImageSpec, region: Region, call: CallContext): Promise<void> {
   const snapshotId = rootSnapshot(copy);
-  if (snapshotId) {
-    const snapshot = await account.snapshotById(snapshotId, region, call);
-    if (snapshot && lacks(fromAws(snapshot.Tags))) untagged.push(snapshotId);
-  }
-  if (untagged.length === 0) return;
-  await account.connection.ec2(region, "CreateTags", image.name, call, (ec2, send) =>
-    ec2.createTags({ Resources: untagged, Tags: toAws(wanted) }, send),
-  );
-  copy.Tags = toAws(wanted);
+  const snapshot = snapshotId ? await account.snapshotById(snapshotId, region, call) : undefined;
+  const resources = [{ id: copy.ImageId ?? "", tags: copy.Tags }];
+  if (snapshotId && snapshot) resources.push({ id: snapshotId, tags: snapshot.Tags });
+  await ensureTags(account, resources, spec, spec.diskBytes, region, call);
 }
 
 /** Two processes may both have found nothing. The oldest stays, whoever looks; the others go. */

@@ -1,11 +1,11 @@
 import type http from "node:http";
-import { MiB } from "../../lib/units.ts";
-import type { ImageSpec } from "../../model.ts";
-import { type AwsOptions, openAws } from "../aws/aws.ts";
-import type { Pace } from "../aws/waiting.ts";
-import type { Cloud } from "../cloud.ts";
-import type { CloudHarness } from "./harness.ts";
-import type { Tap } from "./taps.ts";
+import { MiB } from "../../../lib/units.ts";
+import type { ImageSpec } from "../../../model.ts";
+import type { Cloud } from "../../cloud.ts";
+import type { CloudHarness } from "../../testing/harness.ts";
+import type { Tap } from "../../testing/taps.ts";
+import { type AwsOptions, openAws } from "../aws.ts";
+import type { Pace } from "../waiting.ts";
 
 /** Nothing takes time at a pretended AWS; what does not come at once is not coming. */
 export const HURRIED: Pace = {
