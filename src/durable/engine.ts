@@ -13,6 +13,7 @@ import { hasEnded, listRuns, readRun, readRuns, readSteps, readTree } from "./hi
 import { Lease } from "./lease.ts";
 import { LogWriter, readLogs } from "./log-store.ts";
 import { CHANGES, migrations } from "./migrations.ts";
+import { oneAtATime } from "./one-at-a-time.ts";
 import { Room } from "./room.ts";
 import { type Registered, runWorkflow, startError, type Workshop } from "./run-workflow.ts";
 import type { Engine, EngineOptions, QueueOptions, RunHandle, StartOptions, WorkflowDefinition } from "./types.ts";
@@ -54,7 +55,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
   let closing: Promise<void> | undefined;
 
   await database.migrate("durable", migrations);
-  await ensureTables(pool, log).catch((error) => {
+  await oneAtATime(pool, "tables of the engine", () => ensureTables(pool, log)).catch((error) => {
     throw databaseError(error, "tables of the engine");
   });
   const client = await DBOSClient.create({
