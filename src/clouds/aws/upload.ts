@@ -14,6 +14,7 @@ import type { ImageSpec, StagedDisk } from "../../model.ts";
 import type { UploadContext } from "../cloud.ts";
 import { CloudError } from "../errors.ts";
 import type { Account } from "./account.ts";
+import { vendorOf } from "./errors.ts";
 import { deleteSnapshot } from "./remove.ts";
 import { blockSender, ZERO_SHA256 } from "./send-blocks.ts";
 import { tagsFor } from "./tags.ts";
@@ -56,8 +57,14 @@ export async function upload(
     const pending = await findOrStart(account, disk, spec, journal, call);
     if ("completed" in pending) return staged(pending.completed);
     try {
-      const written = await fill(account, pending, disk, spec, journal, options, call);
-      await complete(account, pending.id, written, spec, call);
+      try {
+        const written = await fill(account, pending, disk, spec, journal, options, call);
+        await account.ebs(region).completeSnapshot(pending.id, written.blocks, written.checksum, call);
+      } catch (error) {
+        // Completed by an attempt whose answer was lost, or by another process: then it is on its way.
+        if (!isClosed(error)) throw error;
+      }
+      await completion(account, pending.id, region, call);
       return staged(pending.id);
     } catch (error) {
       if (codeOf(error) === "corrupt") {
@@ -325,40 +332,36 @@ function digestOfZeros(disk: BlockSource, index: number): Uint8Array {
   return bytes === BLOCK_BYTES ? ZERO_SHA256 : createHash("sha256").update(new Uint8Array(bytes)).digest();
 }
 
-async function complete(account: Account, id: string, written: Written, spec: ImageSpec, call: UploadContext) {
-  const region = spec.homeRegion;
-  const state = async () => (await account.snapshotById(id, region, call))?.State;
-  try {
-    await account.ebs(region).completeSnapshot(id, written.blocks, written.checksum, call);
-  } catch (error) {
-    // It may have been completed by an attempt whose answer was lost: then it is on its way.
-    const code = codeOf(error);
-    if (code !== "invalid" && code !== "conflict") throw error;
-    if ((await state()) !== "completed") throw error;
-  }
+/**
+ * True for AWS's answer that a snapshot takes no more blocks and no completion. Ours take none only after a completion,
+ * which is asked for only when the whole source was read and proved right.
+ */
+function isClosed(error: unknown): boolean {
+  if (!(error instanceof CloudError) || error.operation === "StartSnapshot") return false;
+  return error.code === "conflict" || vendorOf(error.cause).message.includes("INVALID_SNAPSHOT_ID");
+}
+
+async function completion(account: Account, id: string, region: string, call: UploadContext): Promise<void> {
+  const { pace } = account;
   await until(
     async () => {
-      const now = await state();
-      if (now === "error") throw failed(id, region);
-      return now === "completed" ? true : undefined;
+      const state = (await account.snapshotById(id, region, call))?.State;
+      if (state !== "error") return state === "completed" ? true : undefined;
+      throw new CloudError("unavailable", `AWS gave up the snapshot ${id}.`, {
+        cloud: "aws",
+        operation: "CompleteSnapshot",
+        region,
+        subject: id,
+        next: "The next attempt starts a new one.",
+      });
     },
     {
       what: `Completion of ${id}`,
       operation: "CompleteSnapshot",
       region,
-      deadlineMs: account.pace.completeMs,
-      pace: account.pace,
+      deadlineMs: pace.completeMs,
+      pace,
       signal: call.signal,
     },
   );
-}
-
-function failed(id: string, region: string): CloudError {
-  return new CloudError("unavailable", `AWS gave up the snapshot ${id}.`, {
-    cloud: "aws",
-    operation: "CompleteSnapshot",
-    region,
-    subject: id,
-    next: "The next attempt starts a new one.",
-  });
 }

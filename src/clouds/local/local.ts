@@ -294,7 +294,16 @@ export function openLocal({ directory, regions = ["here"] }: LocalOptions): Clou
     async remove(resource, call) {
       stopIfAborted(call);
       const at = place(resource.region);
-      if (resource.kind === "staged-disk") return removeDisk(at, resource.id.replace(/^disk-/, ""));
+      if (resource.kind === "staged-disk") {
+        if (await removeDisk(at, resource.id.replace(/^disk-/, ""))) return;
+        throw new CloudError("conflict", `An image boots from ${resource.id}.`, {
+          cloud: "local",
+          operation: "remove",
+          region: at.region,
+          subject: resource.id,
+          next: "Remove the image; its disk goes with it.",
+        });
+      }
       const record = await at.images.get(resource.name);
       if (!record || record.id !== resource.id) return;
       await at.images.remove(resource.name);
@@ -307,15 +316,16 @@ export function openLocal({ directory, regions = ["here"] }: LocalOptions): Clou
   return translating(cloud);
 }
 
-/** Removes a disk unless an image boots from it. */
-async function removeDisk(at: Place, key: string): Promise<void> {
-  if (!NAME.test(key)) return;
+/** Removes a disk unless an image boots from it: then false. */
+async function removeDisk(at: Place, key: string): Promise<boolean> {
+  if (!NAME.test(key)) return true;
   for (const name of await at.images.names()) {
-    if ((await at.images.get(name))?.diskKey === key) return;
+    if ((await at.images.get(name))?.diskKey === key) return false;
   }
   await rm(at.file(key, "part"), { force: true });
   await rm(at.file(key, "raw"), { force: true });
   await at.disks.remove(key);
+  return true;
 }
 
 function stagedOf(disk: DiskRecord, region: Region): StagedDisk {
