@@ -8,12 +8,14 @@ import type { Prepared, ReleaseFacts } from "./groups.ts";
  * The message for one image in one target: one per cloud and architecture, with its whole region map.
  *
  * Its id is derived from the map too: the same map is the same message however often it is written, and a map that has
- * grown because late regions healed is a second message. Clouds that no reader listens for give none.
+ * grown because late regions healed is a second message. Clouds that no reader listens for give none, and neither does
+ * a candidate on AWS, which nobody can start; on Azure a candidate can, and testers wait to be told.
  */
 export function announcement(
   facts: ReleaseFacts,
   item: PlannedImage,
   prepared: Prepared,
+  state: "active" | "candidate",
   sentAt: Date,
 ): OutgoingMessage[] {
   const regions = Object.fromEntries(prepared.images.map((image) => [image.region, image.id]));
@@ -28,6 +30,7 @@ export function announcement(
   };
   switch (item.cloud) {
     case "aws":
+      if (state === "candidate") return [];
       return [awsPublished({ ...common, imageName: item.name, regions })];
     case "azure": {
       const { definition, version } = item;

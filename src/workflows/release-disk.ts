@@ -104,12 +104,14 @@ async function prepare(
   const replicated = complete
     ? { images: surveyed.images, missing: [] }
     : await flow.step(replicateImageStep, { facts, journey, image: home }, { key: `replicate ${target}` });
+  // An earlier run that could not offer left its staged disk for this one.
+  const staged = uploaded === undefined ? surveyed.staged : uploaded.staged;
   return {
     target,
     spec: journey.spec,
     images: replicated.images,
     missing: replicated.missing,
-    ...(uploaded === undefined ? {} : { staged: uploaded.staged }),
+    ...(staged === undefined ? {} : { staged }),
     sentBytes: uploaded?.sentBytes ?? 0,
   };
 }
@@ -127,23 +129,47 @@ async function offer(
   let refused: ErrorLike | undefined = verdict.met ? undefined : verdict.error;
   if (refused !== undefined) state = "candidate";
   if (state === "active") {
-    const offered = await flow.step(offerImagesStep, { prepared: ready }, { key: "offer" });
-    if (offered.failed.length > 0) {
-      const taken = ready.filter(({ target }) => !offered.failed.some((failure) => failure.target === target));
-      await flow.step(withdrawImagesStep, { prepared: taken }, { key: "withdraw" });
-      [state, refused] = ["candidate", offered.failed[0]!.error];
-    } else offerSeconds = (offered.to - offered.from) / 1000;
+    const [offered] = await flow.settle([() => flow.step(offerImagesStep, { prepared: ready }, { key: "offer" })]);
+    const failure = offered?.ok ? offered.value.failed[0]?.error : reportOf(offered?.error);
+    if (failure !== undefined) {
+      state = "candidate";
+      // Whoever failed may have let the audience into some regions before it did: all are taken back.
+      refused = await takeBack(flow, ready, failure);
+    } else if (offered?.ok) offerSeconds = (offered.value.to - offered.value.from) / 1000;
   }
   if (refused === undefined && ready.length > 0) {
     const released = ready.map((done) => ({ item: itemOf(journeys, done.target), prepared: done }));
     await flow.step(recordReleaseStep, { facts: group.facts, state, released }, { key: "record" });
-    for (const { target, spec, staged } of ready) {
-      if (staged === undefined) continue;
-      await flow.step(tidyStagedStep, { target, spec, staged }, { key: `tidy ${target}` });
-    }
+    await tidy(flow, ready);
   }
   const targets = journeys.map((journey, position) => outcomeOf(journey, prepared[position]!, state, refused));
   return { id: group.id, targets, ...(offerSeconds === undefined ? {} : { offerSeconds }) };
+}
+
+/** What is left behind costs a little; it takes nothing from what was released. */
+async function tidy(flow: Flow<Services>, ready: readonly Prepared[]): Promise<void> {
+  const used = ready.flatMap(({ target, spec, staged }) => (staged === undefined ? [] : [{ target, spec, staged }]));
+  const outcomes = await flow.settle(
+    used.map((input) => () => flow.step(tidyStagedStep, input, { key: `tidy ${input.target}` })),
+  );
+  outcomes.forEach((outcome, position) => {
+    if (outcome.ok) return;
+    const { target, staged } = used[position]!;
+    flow.log.warn("staged disk is left behind", { target, id: staged.id, error: reportOf(outcome.error) });
+  });
+}
+
+/** @returns why the group is not offered, and what could not be taken back */
+async function takeBack(flow: Flow<Services>, ready: readonly Prepared[], failure: ErrorLike): Promise<ErrorLike> {
+  const [taken] = await flow.settle([() => flow.step(withdrawImagesStep, { prepared: ready }, { key: "withdraw" })]);
+  const left = taken?.ok ? taken.value : ready.map(({ target }) => ({ target, error: reportOf(taken?.error) }));
+  if (left.length === 0) return failure;
+  const where = left.map(({ target, error }) => `${target} (${error.message})`).join(", ");
+  return {
+    ...failure,
+    message: `${failure.message}; what was offered could not be taken back and may still be public: ${where}`,
+    next: 'Withdraw it by hand, or run "slipway runs retry" to offer the rest.',
+  };
 }
 
 function outcomeOf(

@@ -1,5 +1,5 @@
 import { defineStep } from "../../durable/index.ts";
-import { reportOf } from "../../lib/errors.ts";
+import { isTransient, reportOf } from "../../lib/errors.ts";
 import { minutes } from "../../lib/units.ts";
 import type { ErrorLike } from "../../model.ts";
 import type { Prepared } from "../groups.ts";
@@ -15,8 +15,8 @@ export interface Offered {
 }
 
 /**
- * Lets the audience in: all targets of a group in one batch. Safe to repeat; the last attempt reports what failed
- * instead of throwing, so that the story can take back what succeeded.
+ * Lets the audience in: all targets of a group in one batch. Safe to repeat; a failure that no other attempt can cure is
+ * reported instead of thrown, so that the story can take back what succeeded.
  */
 export const offerImagesStep = defineStep({
   name: "offer-images",
@@ -26,7 +26,7 @@ export const offerImagesStep = defineStep({
     const { services } = ctx;
     await ctx.lease.assert();
     const from = services.now().getTime();
-    const failed: { target: string; error: ErrorLike }[] = [];
+    const failures: { target: string; error: unknown }[] = [];
     await Promise.all(
       input.prepared.map(async ({ target, images, spec }) => {
         try {
@@ -36,27 +36,46 @@ export const offerImagesStep = defineStep({
         } catch (error) {
           ctx.signal.throwIfAborted();
           ctx.log.warn("offer failed", { target, error: reportOf(error) });
-          if (!ctx.last) throw error;
-          failed.push({ target, error: reportOf(error) });
+          failures.push({ target, error });
         }
       }),
     );
+    const [first] = failures;
+    if (first !== undefined && !ctx.last && failures.every(({ error }) => isTransient(error))) throw first.error;
+    const failed = failures.map(({ target, error }) => ({ target, error: reportOf(error) }));
     return { from, to: services.now().getTime(), failed };
   },
 });
 
-/** The inverse: what was offered of a group becomes a candidate again because another part of it failed. */
+/** Targets that may still let the audience in, with the reason. */
+export type Left = readonly { readonly target: string; readonly error: ErrorLike }[];
+
+/**
+ * The inverse: what this run offered of a group becomes a candidate again because a part of it failed. Images that were
+ * public before stay so: users have them. One target's failure leaves the others no less private.
+ */
 export const withdrawImagesStep = defineStep({
   name: "withdraw-images",
   retry: cloudRetry,
   timeoutMs: minutes(30),
-  async run(ctx: Ctx, input: { prepared: readonly Prepared[] }): Promise<null> {
+  async run(ctx: Ctx, input: { prepared: readonly Prepared[] }): Promise<Left> {
     await ctx.lease.assert();
+    const failures: { target: string; error: unknown }[] = [];
     for (const { target, images, spec } of input.prepared) {
-      const cloud = await ctx.services.targets.cloud(target, ctx);
-      await cloud.withdraw(images, spec, ctx);
-      ctx.log.warn("withdrawn", { target, name: spec.name });
+      const ours = images.filter((image) => image.state !== "active");
+      if (ours.length === 0) continue;
+      try {
+        const cloud = await ctx.services.targets.cloud(target, ctx);
+        await cloud.withdraw(ours, spec, ctx);
+        ctx.log.warn("withdrawn", { target, name: spec.name });
+      } catch (error) {
+        ctx.signal.throwIfAborted();
+        ctx.log.error("could not withdraw", { target, name: spec.name, error: reportOf(error) });
+        failures.push({ target, error });
+      }
     }
-    return null;
+    const again = failures.find(({ error }) => isTransient(error));
+    if (again !== undefined && !ctx.last) throw again.error;
+    return failures.map(({ target, error }) => ({ target, error: reportOf(error) }));
   },
 });

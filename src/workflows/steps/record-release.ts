@@ -26,12 +26,15 @@ export const recordReleaseStep = defineStep({
   async run(ctx: Ctx, input: RecordReleaseInput): Promise<{ messages: number }> {
     const { facts, state, released } = input;
     const sentAt = ctx.services.now();
-    const messages = released.flatMap(({ item, prepared }) => announcement(facts, item, prepared, sentAt));
+    const messages = released.flatMap(({ item, prepared }) => announcement(facts, item, prepared, state, sentAt));
     await ctx.services.db.transaction().execute(async (tx) => {
       for (const { item, prepared } of released) {
         const place = placementOf(facts, { item, spec: prepared.spec });
         await recordVersion(tx, versionOf(facts, item), ctx.run.id);
-        for (const image of prepared.images) await recordImage(tx, place, { ...image, state });
+        // What somebody has offered meanwhile is not a candidate again because this run would have made it one.
+        for (const image of prepared.images) {
+          await recordImage(tx, place, { ...image, state: image.state === "active" ? "active" : state });
+        }
         for (const { region, error } of prepared.missing) await recordMissing(tx, place, region, error);
       }
       await enqueueMessages(tx, messages, ctx.run.id);

@@ -1,0 +1,205 @@
+/**
+ * A stage for the stories: a real engine and database, a small compose in a directory, local clouds in the roles of
+ * AWS accounts and a registry in memory. Every play has targets, a system and clouds of its own.
+ */
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { createRegistrySimulator } from "../../../rehearsal/src/registry/index.ts";
+import { makeSampleCompose, makeSampleDisk } from "../../../rehearsal/src/sample/index.ts";
+import { listMessages, OUTBOX_MIGRATIONS } from "../../bus/outbox.ts";
+import { listContainers, listImages } from "../../catalog/catalog.ts";
+import { CATALOG_MIGRATIONS } from "../../catalog/schema.ts";
+import { type Cloud, inProduction } from "../../clouds/index.ts";
+import { openLocal } from "../../clouds/local/local.ts";
+import type { OfferWhen, PlanTarget, System } from "../../compose/index.ts";
+import { testDatabase } from "../../database/testing/postgres.ts";
+import { type Engine, openEngine } from "../../durable/index.ts";
+import { silent } from "../../lib/call.ts";
+import { SlipwayError } from "../../lib/errors.ts";
+import { MiB } from "../../lib/units.ts";
+import type { Audience } from "../../model.ts";
+import { openRegistry, type Registry } from "../../registries/index.ts";
+import {
+  QUEUES,
+  releaseCompose,
+  releaseContainer,
+  releaseDisk,
+  type Services,
+  startRelease,
+  type Tables,
+} from "../index.ts";
+
+export const COMPOSE = "Fedora-43-20251021.0";
+export const REGIONS = ["us-east-1", "eu-west-1", "ap-south-1"] as const;
+export const IMAGE = "Cloud-x86_64-43-1.6";
+
+export type Play = Awaited<ReturnType<Stage["play"]>>;
+export type Stage = Awaited<ReturnType<typeof openStage>>;
+
+/** What a play is made of. `one` and `two` are clouds with three regions, `quay` a registry. */
+export interface PlayOptions {
+  readonly to?: readonly ("one" | "two")[];
+  readonly containers?: boolean;
+  readonly offerWhen?: OfferWhen;
+  readonly releaseAs?: "active" | "candidate";
+  readonly audience?: Audience;
+  /** Changes the compose's images.json before anybody reads it. */
+  readonly edit?: (images: string) => string;
+}
+
+export async function openStage() {
+  const directory = await mkdtemp(join(tmpdir(), "slipway-stories-"));
+  const disk = join(directory, "disk.raw");
+  await makeSampleDisk(disk, 4 * MiB, MiB, "stories");
+  const compose = await makeSampleCompose({ disk, out: directory, id: COMPOSE });
+  const simulator = createRegistrySimulator();
+  const server = createServer(simulator.handler);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const registryHost = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+  const database = await testDatabase();
+  await database.migrate("catalog", CATALOG_MIGRATIONS);
+  await database.migrate("bus", OUTBOX_MIGRATIONS);
+  const db = database.kysely<Tables>();
+
+  const plan: Record<string, PlanTarget> = {};
+  const systems: System[] = [];
+  const clouds = new Map<string, () => Cloud>();
+  const registries = new Map<string, () => Registry>();
+  const audiences = new Map<string, Audience>();
+  const services: Services = {
+    db,
+    systems,
+    releases: { stable: [43], branched: [], rawhide: 44, end_of_life: {}, unknown_end_of_life_months: 13 },
+    sources: { attempts: 1 },
+    maxDiskBytes: 64 * MiB,
+    now: () => new Date("2025-10-21T12:00:00Z"),
+    targets: {
+      plan,
+      facts: (name) => ({
+        name,
+        cloud: registries.has(name) ? "registry" : "aws",
+        audience: audiences.get(name) ?? { to: "public" },
+        address: `registry.example/${name}`,
+      }),
+      cloud: async (name) => (clouds.get(name) ?? missing(name))(),
+      registry: async (name) => (registries.get(name) ?? missing(name))(),
+    },
+  };
+
+  const engine: Engine<Services> = await openEngine({
+    database,
+    role: "service",
+    services,
+    queues: QUEUES.map((name) => ({ name, pollMs: 30, perWorker: 8 })),
+    log: silent,
+    hurry: 0.001,
+  });
+  engine.register([releaseCompose, releaseDisk, releaseContainer]);
+  await engine.launch();
+
+  let plays = 0;
+  async function play(options: PlayOptions = {}) {
+    const system = `play-${++plays}`;
+    const target = (role: string) => `${system}-${role}`;
+    const faults: Record<string, (cloud: Cloud) => Cloud> = {};
+    const home = join(directory, system);
+    for (const role of options.to ?? []) {
+      const local = inProduction(openLocal({ directory: join(home, role), regions: [...REGIONS] }));
+      clouds.set(target(role), () => faults[role]?.(local) ?? local);
+      audiences.set(target(role), options.audience ?? { to: "public" });
+      plan[target(role)] = planTarget(target(role), "aws", REGIONS);
+    }
+    const bad: { registry?: (registry: Registry) => Registry } = {};
+    if (options.containers) {
+      const url = `http://${registryHost}/${system}`;
+      const opened = openRegistry({ url, insecure: true, retryDelaysMs: [1], settleMs: 1 });
+      registries.set(target("quay"), () => bad.registry?.(opened) ?? opened);
+      plan[target("quay")] = planTarget(target("quay"), "registry", [url]);
+    }
+    systems.push(systemOf(system, options, target));
+    let location = compose.directory;
+    if (options.edit !== undefined) {
+      location = join(home, "compose");
+      await cp(compose.directory, location, { recursive: true });
+      const path = join(location, "metadata/images.json");
+      await writeFile(path, options.edit(await readFile(path, "utf8")));
+    }
+    return {
+      system,
+      target,
+      /** Set a function to make that cloud, or the registry, fail or lie; delete it to heal. */
+      faults,
+      bad,
+      cloud: (role: string) => clouds.get(target(role))!(),
+      registry: () => registries.get(target("quay"))!(),
+      async release(force = false) {
+        const request = { location: pathToFileURL(location).href, composeId: COMPOSE, system };
+        const started = await startRelease(engine, request, { force });
+        return { ...started, outcome: await started.handle.result() };
+      },
+      images: () => listImages(db, { system }),
+      containers: () => listContainers(db, { system }),
+      async messages() {
+        const all = await listMessages(db, { limit: 1000 });
+        return all.filter((message) => message.runId?.startsWith(`${COMPOSE}.${system}.`)).reverse();
+      },
+      steps: (runId: string) => engine.steps(runId, { tree: true }),
+    };
+  }
+
+  return {
+    engine,
+    services,
+    directory,
+    play,
+    async close() {
+      await engine.close();
+      await database.close();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+function planTarget(name: string, cloud: PlanTarget["cloud"], regions: readonly string[]): PlanTarget {
+  return { name, cloud, enabled: true, home_region: regions[0]!, regions, copies: true };
+}
+
+function systemOf(name: string, options: PlayOptions, target: (role: string) => string): System {
+  const image = {
+    select: { type: ["raw-xz"], arch: ["x86_64"] },
+    to: (options.to ?? []).map(target),
+    name: "Cloud-{arch}-{version}-{build}",
+    version: "",
+    description: "A small disk for {arch}",
+    offer_when: options.offerWhen ?? "all",
+    release_as: options.releaseAs ?? "active",
+    required_arches: [],
+  } as const;
+  const container = {
+    select: { type: ["container"] },
+    to: [target("quay")],
+    repositories: { Container_Base: "fedora" },
+    version_tag: "{number}.{date}.{respin}",
+    tags: [{ tags: ["{number}", "latest"] }],
+    release_as: options.releaseAs ?? "active",
+    required_arches: [],
+  } as const;
+  return {
+    name,
+    composes: { short: ["Fedora"] },
+    channels: [],
+    images: image.to.length > 0 ? [image] : [],
+    containers: options.containers ? [container] : [],
+  };
+}
+
+function missing(name: string): never {
+  throw new SlipwayError("not-found", `no target is called ${name}`);
+}
