@@ -21,9 +21,11 @@ export function meetsPolicy(
   if (missing.length === 0) return { met: true };
   const there = ready.reduce((sum, outcome) => sum + outcome.images.length, 0);
   const wanted = there + missing.length;
-  if (policy !== "all" && there / wanted >= policy.quorum) return { met: true };
+  const home = ready.every((outcome) => !outcome.missing.some(({ region }) => region === outcome.spec.homeRegion));
+  if (policy !== "all" && home && there / wanted >= policy.quorum) return { met: true };
   const regions = missing.map(({ region }) => region).join(", ");
-  const asked = policy === "all" ? "all are asked for" : `${Math.ceil(policy.quorum * wanted)} are asked for`;
+  const least = policy === "all" ? "all" : `${Math.ceil(policy.quorum * wanted)}`;
+  const asked = home ? `${least} are asked for` : "the home region is not among them";
   return {
     met: false,
     error: {

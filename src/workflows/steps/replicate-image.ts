@@ -36,7 +36,6 @@ export const replicateImageStep = defineStep({
       if ("image" in outcome) {
         images.push(outcome.image);
         await recordImage(services.db, place, outcome.image);
-        ctx.log.info("replica is there", { target: item.target, region: outcome.region, id: outcome.image.id });
       } else {
         missing.push({ region: outcome.region, error: outcome.error });
         await recordMissing(services.db, place, outcome.region, outcome.error);
