@@ -91,9 +91,10 @@ function formatRow(row: ProgressRow, width: number, paint: Paint): string {
   if (row.state !== "running" || done === undefined) {
     return row.note === undefined ? label : `${label}  ${paint.dim(row.note)}`;
   }
-  const cells = Math.max(8, Math.min(28, width - visible(label) - 44));
+  const cells = Math.max(8, Math.min(28, width - visible(label) - 58));
   const full = Math.round((done / 100) * cells);
-  const rate = row.bytesPerSecond ?? 0;
+  // What crawls has no rate worth reading and no end worth promising.
+  const rate = (row.bytesPerSecond ?? 0) < 1024 ? 0 : row.bytesPerSecond!;
   const left = rate > 0 ? `  ${duration(((row.totalBytes! - row.doneBytes!) / rate) * 1000)} left` : "";
   const facts = `${done.toFixed(0).padStart(3)}%  ${bytes(row.doneBytes!)} of ${bytes(row.totalBytes!)}${rate > 0 ? `  ${bytes(rate)}/s` : ""}${left}`;
   return `${label}  ${paint.good("━".repeat(full))}${paint.dim("━".repeat(cells - full))} ${facts}`;

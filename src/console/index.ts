@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import { isIP } from "node:net";
 import { fileURLToPath } from "node:url";
 import fastifyStatic from "@fastify/static";
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import type { Engine } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
 import { codeOf, type ErrorCode, reportOf, SlipwayError } from "../lib/errors.ts";
@@ -100,11 +100,14 @@ async function addPages(app: FastifyInstance): Promise<void> {
     return;
   }
   await app.register(fastifyStatic, { root, immutable: true, maxAge: "1y", index: false });
+  const sendPage = (reply: FastifyReply) =>
+    reply.header("cache-control", "no-cache").sendFile("index.html", { immutable: false, maxAge: 0 });
+  app.get("/", (_, reply) => sendPage(reply));
   // Addresses like /runs/… belong to the pages, which route by themselves; they are never to be kept.
   app.setNotFoundHandler((request, reply) => {
     if (request.method !== "GET" || request.url.startsWith("/api/")) {
       return reply.status(404).send({ error: { code: "not-found", message: "no such address" } });
     }
-    return reply.header("cache-control", "no-cache").sendFile("index.html", { immutable: false, maxAge: 0 });
+    return sendPage(reply);
   });
 }

@@ -52,7 +52,8 @@ export function RunPage({ id }: { id: string }) {
 }
 
 function linesOf(lines: readonly LogLine[], only: string | undefined): readonly LogLine[] {
-  return only === undefined ? lines : lines.filter((line) => line.step === only);
+  // Debug lines are for `slipway runs logs --debug`.
+  return lines.filter((line) => line.level !== "debug" && (only === undefined || line.step === only));
 }
 
 function RunCard({
