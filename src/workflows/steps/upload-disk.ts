@@ -104,7 +104,8 @@ function progressMeter(bytes: number, targets: number, tell: (value: { [key: str
   const sum = (field: keyof Amount) => amounts.reduce((total, amount) => total + amount[field], 0);
   return {
     tell(position: number, amount: Amount) {
-      amounts[position] = { ...amount };
+      // The word that a disk is complete says nothing of how it came there.
+      amounts[position] = { ...amount, sentBytes: Math.max(amounts[position]!.sentBytes, amount.sentBytes) };
       tell({
         doneBytes: sum("doneBytes"),
         totalBytes: sum("totalBytes"),
