@@ -353,6 +353,8 @@ class Reading {
     const file = new URL(`./worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`, import.meta.url);
     const worker = new Worker(file, {
       workerData: { codec, tar, mode, geometry, memory: this.#memory, url },
+      // Flags of the process (loaders, inspectors, test runners) are none of a worker's business.
+      execArgv: [],
       // A worker holds next to nothing of its own: what it decodes lies outside of its heap.
       resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 },
     });
