@@ -28,6 +28,7 @@ unit: setup pages ## types, lint and the fast tests
 	tsc -p web/tsconfig.json
 	biome check .
 	vitest run
+	node scripts/check-package.mjs
 
 interop: setup pages ## suites against real servers and clients, those that are here
 	node test/interop/run.mjs
