@@ -41,6 +41,9 @@ export interface Cloud {
    */
   check(specs: readonly ImageSpec[], call: CallContext): Promise<Finding[]>;
 
+  /** Every region the account may use, for targets that want `all`. Left out where a region list cannot be asked for. */
+  regions?(call: CallContext): Promise<readonly Region[]>;
+
   /** What exists for this spec in one region, by key; an image of that *name* with another key is `foreign`. */
   find(spec: ImageSpec, region: Region, call: CallContext): Promise<Found>;
   /** Everything of ours in the account: images and staged disks in all regions that answer. */

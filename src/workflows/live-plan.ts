@@ -10,6 +10,7 @@ import {
 } from "../compose/index.ts";
 import type { CallContext } from "../lib/call.ts";
 import { reportOf } from "../lib/errors.ts";
+import { allRegions } from "./regions.ts";
 import type { PlanningServices } from "./services.ts";
 import { imageSpec } from "./specs.ts";
 
@@ -36,8 +37,10 @@ export async function livePlan(selection: Selection, services: PlanningServices,
 
 async function askCloud(item: PlannedImage, services: PlanningServices, call: CallContext): Promise<RegionPlan> {
   const cloud = await services.targets.cloud(item.target, call);
-  const spec = imageSpec(item);
-  const verbs = new Map<string, RegionVerb>(Object.entries(offlineRegions(item).regions));
+  const regions = item.allRegions ? await allRegions(services, item.target, item.homeRegion, call) : item.regions;
+  const spec = imageSpec(item, regions);
+  const known = { ...item, regions, allRegions: false };
+  const verbs = new Map<string, RegionVerb>(Object.entries(offlineRegions(known).regions));
   const reasons: string[] = [];
   const asked = cloud.can.regionalCopies ? spec.regions : [spec.homeRegion];
   await Promise.all(
@@ -45,8 +48,8 @@ async function askCloud(item: PlannedImage, services: PlanningServices, call: Ca
       try {
         const found = await cloud.find(spec, region, call);
         if (found.image !== undefined) {
-          const regions = cloud.can.regionalCopies ? [region] : spec.regions;
-          for (const one of regions) verbs.set(one, "exists");
+          const there = cloud.can.regionalCopies ? [region] : spec.regions;
+          for (const one of there) verbs.set(one, "exists");
         } else if (found.foreign !== undefined)
           reasons.push(`${region}: ${found.foreign.reason} (${found.foreign.id})`);
         else if (found.staged !== undefined) verbs.set(region, "resume");

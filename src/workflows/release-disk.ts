@@ -5,13 +5,15 @@
  *   barrier:    all targets and regions, or a quorum
  *   then:       offer in one batch, take back if part of it fails → record and announce → tidy
  */
+import type { PlannedImage } from "../compose/index.ts";
 import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { reportOf, SlipwayError } from "../lib/errors.ts";
-import type { CloudImage, ErrorLike } from "../model.ts";
+import type { CloudImage, ErrorLike, Region } from "../model.ts";
 import { meetsPolicy } from "./barrier.ts";
 import type { DiskGroup, GroupOutcome, Journey, Prepared, TargetOutcome } from "./groups.ts";
 import type { Services } from "./services.ts";
 import { imageSpec } from "./specs.ts";
+import { nameRegionsStep } from "./steps/name-regions.ts";
 import { offerImagesStep, withdrawImagesStep } from "./steps/offer-images.ts";
 import { readBackStep } from "./steps/read-back.ts";
 import { recordReleaseStep } from "./steps/record-release.ts";
@@ -24,7 +26,8 @@ import { type Uploaded, uploadDiskStep } from "./steps/upload-disk.ts";
 export const releaseDisk = defineWorkflow({
   name: "release-disk",
   async run(flow: Flow<Services>, group: DiskGroup): Promise<GroupOutcome> {
-    const journeys = group.items.map((item): Journey => ({ item, spec: imageSpec(item) }));
+    const journeys: Journey[] = [];
+    for (const item of group.items) journeys.push({ item, spec: imageSpec(item, await regionsOf(flow, item)) });
     const surveys = await survey(flow, journeys);
     const uploads = await upload(flow, journeys, surveys);
     const outcomes = await flow.settle(
@@ -37,6 +40,12 @@ export const releaseDisk = defineWorkflow({
     return offer(flow, group, journeys, prepared);
   },
 });
+
+async function regionsOf(flow: Flow<Services>, item: PlannedImage): Promise<readonly Region[]> {
+  if (!item.allRegions) return item.regions;
+  const { target, homeRegion: home } = item;
+  return flow.step(nameRegionsStep, { target, home }, { key: `regions ${target}` });
+}
 
 type Surveyed = Survey | ErrorLike;
 

@@ -15,6 +15,8 @@ export interface Account {
   readonly connection: Connection;
   readonly pace: Pace;
   ebs(region: Region): EbsDirect;
+  /** Regions of the home region's partition that are on for this account, by name. */
+  enabledRegions(home: Region, call: CallContext): Promise<Region[]>;
   /** Our images of a name: in any state but gone, deprecated and disabled ones too. Oldest first. */
   imagesNamed(name: string, region: Region, call: CallContext): Promise<Image[]>;
   imageById(id: string, region: Region, call: CallContext): Promise<Image | undefined>;
@@ -41,6 +43,13 @@ export function openAccount(connection: Connection, pace: Pace): Account {
         direct.set(region, api);
       }
       return api;
+    },
+    async enabledRegions(home, call) {
+      // Without AllRegions only those come that need no opting in, or were opted in to.
+      const answer = await connection.ec2(home, "DescribeRegions", undefined, call, (ec2, send) =>
+        ec2.describeRegions({}, send),
+      );
+      return (answer.Regions ?? []).flatMap(({ RegionName }) => RegionName ?? []).sort();
     },
     async imagesNamed(name, region, call) {
       const Filters = [{ Name: "name", Values: [literal(name)] }];

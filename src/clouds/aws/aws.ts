@@ -63,6 +63,8 @@ export function openAws(options: AwsOptions): Cloud {
 
     check: (specs, call) => check(account, checking, specs, call),
 
+    regions: (call) => account.enabledRegions(options.homeRegion, call),
+
     async find(spec, region, call): Promise<Found> {
       const [named, snapshots] = await Promise.all([
         account.imagesNamed(spec.name, region, call),
