@@ -54,15 +54,15 @@ export function createOutput(options: {
 /** What happened, to what, what was tried, what to do next. */
 export function describeError(report: ErrorReport, paint: Paint): string {
   const where = [report.cloud, report.operation, report.region].filter((part) => part !== undefined).join(" ");
-  const lines = [`${paint.bad("error")} ${paint.dim(`[${report.code}]`)} ${report.message}`];
-  if (report.subject !== undefined) lines.push(`  ${paint.dim("about")}  ${report.subject}`);
+  const lines = [`${paint.bad("error")} ${paint.dim(`[${report.code}]`)} ${harmless(report.message)}`];
+  if (report.subject !== undefined) lines.push(`  ${paint.dim("about")}  ${harmless(report.subject)}`);
   if (where !== "") {
     lines.push(
-      `  ${paint.dim("where")}  ${where}${report.requestId === undefined ? "" : ` (request ${report.requestId})`}`,
+      `  ${paint.dim("where")}  ${harmless(`${where}${report.requestId === undefined ? "" : ` (request ${report.requestId})`}`)}`,
     );
   }
-  if (report.tried !== undefined) lines.push(`  ${paint.dim("tried")}  ${report.tried}`);
-  if (report.next !== undefined) lines.push(`  ${paint.dim("next")}   ${report.next}`);
+  if (report.tried !== undefined) lines.push(`  ${paint.dim("tried")}  ${harmless(report.tried)}`);
+  if (report.next !== undefined) lines.push(`  ${paint.dim("next")}   ${harmless(report.next)}`);
   return `${lines.join("\n")}\n`;
 }
 
@@ -83,7 +83,8 @@ export function bytes(count: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let value = count;
   let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
+  // What would round up to 1024 is one of the next unit.
+  while (value >= (unit === 0 ? 1024 : 1023.5) && unit < units.length - 1) {
     value /= 1024;
     unit++;
   }
@@ -92,15 +93,22 @@ export function bytes(count: number): string {
 
 export function duration(milliseconds: number): string {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
-  const seconds = milliseconds / 1000;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  // Rounded before it is taken apart: there is no "1 min 60 s".
+  const tenths = Math.round(milliseconds / 100);
+  if (tenths < 600) return `${(tenths / 10).toFixed(1)} s`;
+  const seconds = Math.round(milliseconds / 1000);
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 export function visible(text: string): number {
   return stripVTControlCharacters(text).length;
+}
+
+/** Text that came from elsewhere, without what would act on a terminal. Line ends stay. */
+export function harmless(text: string): string {
+  return stripVTControlCharacters(text).replace(/[^\P{Cc}\n\t]/gu, "");
 }
 
 function pad(text: string, width: number): string {

@@ -2,7 +2,7 @@
  * Progress for people who watch: bars that are redrawn on a terminal, and elsewhere a line when something begins, ends
  * or has come another ten per cent, because a log full of bars helps nobody.
  */
-import { bytes, duration, type Paint, visible } from "./output.ts";
+import { bytes, duration, harmless, type Paint, visible } from "./output.ts";
 
 export interface ProgressRow {
   readonly id: string;
@@ -76,7 +76,9 @@ function plainProgress(stream: NodeJS.WriteStream): ProgressView {
         if (row.state === "running" && row.note === undefined && told.has(row.id)) continue;
         told.set(row.id, key);
         const amount = tenth === undefined ? "" : ` ${tenth}% of ${bytes(row.totalBytes!)}`;
-        stream.write(`${row.state.padEnd(7)} ${row.label}${amount}${row.note === undefined ? "" : ` (${row.note})`}\n`);
+        stream.write(
+          `${row.state.padEnd(7)} ${row.label}${amount}${row.note === undefined ? "" : ` (${oneLine(row.note)})`}\n`,
+        );
       }
     },
     line: (text) => void stream.write(`${text}\n`),
@@ -89,7 +91,7 @@ function formatRow(row: ProgressRow, width: number, paint: Paint): string {
   const label = `${colour(SYMBOLS[row.state])} ${row.label}`;
   const done = percent(row);
   if (row.state !== "running" || done === undefined) {
-    return row.note === undefined ? label : `${label}  ${paint.dim(row.note)}`;
+    return row.note === undefined ? label : `${label}  ${paint.dim(oneLine(row.note))}`;
   }
   const cells = Math.max(8, Math.min(28, width - visible(label) - 58));
   const full = Math.round((done / 100) * cells);
@@ -103,6 +105,11 @@ function formatRow(row: ProgressRow, width: number, paint: Paint): string {
 function percent(row: ProgressRow): number | undefined {
   if (row.totalBytes === undefined || row.totalBytes === 0 || row.doneBytes === undefined) return undefined;
   return Math.min(100, (row.doneBytes / row.totalBytes) * 100);
+}
+
+/** An error's message may have many lines, and a vendor's may have anything. */
+function oneLine(text: string): string {
+  return harmless(text).replace(/\s+/g, " ").trim();
 }
 
 /** Cuts what does not fit, so that one row is one line and redrawing stays in place. */
