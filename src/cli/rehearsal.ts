@@ -84,7 +84,7 @@ export async function writeRehearsalConfig(
     await writeFile(join(secrets, name), value, { mode: 0o600 });
     return { file: join("secrets", name) };
   };
-  await writeFile(join(directory, "ca.pem"), rehearsal.caPem);
+  await writeFile(join(directory, "ca.crt"), rehearsal.caPem);
   const registryUrl = new URL(rehearsal.urls.registry);
   const config = {
     data_dir: "data",
@@ -99,7 +99,7 @@ export async function writeRehearsalConfig(
         offer: "public",
         credentials: { access_key_id: aws.accessKeyId, secret_access_key: await secret("aws", aws.secretAccessKey) },
         endpoints: { ec2: rehearsal.urls.ec2, ebs: rehearsal.urls.ebs, sts: rehearsal.urls.sts },
-        ca_file: "ca.pem",
+        ca_file: "ca.crt",
       },
       azure: {
         cloud: "azure",
@@ -117,12 +117,12 @@ export async function writeRehearsalConfig(
           client_secret: await secret("azure", azure.clientSecret),
         },
         endpoints: rehearsal.urls.azure,
-        ca_file: "ca.pem",
+        ca_file: "ca.crt",
       },
       registry: {
         cloud: "registry",
         url: `${registryUrl.host}/fedora`,
-        ...(registryUrl.protocol === "http:" ? { plain_http: true } : { ca_file: "ca.pem" }),
+        ...(registryUrl.protocol === "http:" ? { plain_http: true } : { ca_file: "ca.crt" }),
         credentials: { username: registry.username, password: await secret("registry", registry.password) },
       },
     },

@@ -26,7 +26,7 @@ export async function rehearse(
       const { compose, ...rest } = options;
       return await releaseWith(configured, engine, compose!, rest);
     }
-    session.output.data({ urls: rehearsal.urls, config, ca: join(directory, "ca.pem") }, () =>
+    session.output.data({ urls: rehearsal.urls, config, ca: join(directory, "ca.crt") }, () =>
       instructions(rehearsal, directory, config),
     );
     await untilStopped(session.signal);
@@ -45,7 +45,7 @@ Slipway      bin/slipway --config ${config} release COMPOSE
 
 AWS          export AWS_ACCESS_KEY_ID=${credentials.aws.accessKeyId} AWS_REGION=us-east-1
              export AWS_SECRET_ACCESS_KEY=$(cat ${join(directory, "secrets/aws")})
-             export AWS_CA_BUNDLE=${join(directory, "ca.pem")}
+             export AWS_CA_BUNDLE=${join(directory, "ca.crt")}
              aws ec2 describe-images --owners self --endpoint-url ${urls.ec2}
              aws ebs …  --endpoint-url ${urls.ebs}
 
