@@ -15,7 +15,7 @@ import type { Log } from "../lib/call.ts";
 import { codeOf, type ErrorCode, reportOf, SlipwayError } from "../lib/errors.ts";
 import type { Services } from "../workflows/index.ts";
 import { addImageRoutes } from "./images.ts";
-import { addRunRoutes } from "./runs.ts";
+import { addRunRoutes, MAX_ID_LENGTH } from "./runs.ts";
 
 export interface ConsoleOptions {
   readonly engine: Engine<Services>;
@@ -45,18 +45,30 @@ const STATUS: Partial<Record<ErrorCode, number>> = { "not-found": 404, invalid: 
 
 /** @throws SlipwayError `conflict` if the address is taken */
 export async function openConsole(options: ConsoleOptions): Promise<OpenConsole> {
-  const app = fastify({ logger: false, bodyLimit: 64 * 1024, forceCloseConnections: true });
+  const app = fastify({
+    logger: false,
+    bodyLimit: 64 * 1024,
+    forceCloseConnections: true,
+    // As long as a run's id may be.
+    routerOptions: { maxParamLength: MAX_ID_LENGTH },
+    // Addresses that no route sees, because they cannot be read.
+    frameworkErrors: ({ message }, _, { raw }) => {
+      raw.writeHead(400, { ...SECURITY_HEADERS, "content-type": "application/json" });
+      raw.end(JSON.stringify({ error: { code: "invalid", message } }));
+    },
+  });
   const closing = new AbortController();
   guard(app, options.hosts ?? []);
+  // Before anything that may throw: a route keeps the handler it finds when it is made ready.
+  app.setErrorHandler((error, _, reply) => {
+    const status = statusOf(error);
+    if (status === 500) options.log.error("console request failed", { error: reportOf(error).message });
+    return reply.status(status).send({ error: reportOf(error) });
+  });
   app.get("/api/about", async () => ({ version: options.version, systems: options.systems }));
   addRunRoutes(app, options.engine, closing.signal);
   addImageRoutes(app, options.services.db);
   await addPages(app);
-  app.setErrorHandler((error, _, reply) => {
-    const status = error instanceof SlipwayError ? (STATUS[codeOf(error)] ?? 500) : 500;
-    if (status === 500) options.log.error("console request failed", { error: reportOf(error).message });
-    return reply.status(status).send({ error: reportOf(error) });
-  });
   try {
     await app.listen({ host: options.listen.host, port: options.listen.port });
   } catch (error) {
@@ -80,11 +92,21 @@ export async function openConsole(options: ConsoleOptions): Promise<OpenConsole>
   };
 }
 
+function statusOf(error: unknown): number {
+  if (error instanceof SlipwayError) return STATUS[codeOf(error)] ?? 500;
+  // The framework's own: a body that is too large or of a type nobody takes.
+  const { statusCode = 500 } = error as { statusCode?: number };
+  return statusCode >= 400 && statusCode < 500 ? statusCode : 500;
+}
+
 function guard(app: FastifyInstance, hosts: readonly string[]): void {
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(SECURITY_HEADERS);
     // A page elsewhere may point a name of its own at this address; the browser then sends that name.
-    const name = request.hostname.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
+    const name = request.hostname
+      .replace(/:\d+$/, "")
+      .replace(/^\[|\]$/g, "")
+      .toLowerCase();
     if (name === "localhost" || isIP(name) !== 0 || hosts.includes(name)) return;
     return reply
       .status(421)
@@ -95,7 +117,10 @@ function guard(app: FastifyInstance, hosts: readonly string[]): void {
 /** The built pages; beside the source in a checkout, beside dist/ in a package. */
 async function addPages(app: FastifyInstance): Promise<void> {
   const root = fileURLToPath(new URL("../../web/dist", import.meta.url));
+  const missing = (reply: FastifyReply) =>
+    reply.status(404).send({ error: { code: "not-found", message: "no such address" } });
   if (!existsSync(root)) {
+    app.setNotFoundHandler((_, reply) => missing(reply));
     app.get("/", async (_, reply) => reply.type("text/plain").send('The pages are not built. Run "make pages".\n'));
     return;
   }
@@ -105,9 +130,6 @@ async function addPages(app: FastifyInstance): Promise<void> {
   app.get("/", (_, reply) => sendPage(reply));
   // Addresses like /runs/… belong to the pages, which route by themselves; they are never to be kept.
   app.setNotFoundHandler((request, reply) => {
-    if (request.method !== "GET" || request.url.startsWith("/api/")) {
-      return reply.status(404).send({ error: { code: "not-found", message: "no such address" } });
-    }
-    return sendPage(reply);
+    return request.method !== "GET" || request.url.startsWith("/api/") ? missing(reply) : sendPage(reply);
   });
 }

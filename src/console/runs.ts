@@ -1,5 +1,5 @@
 /** Runs, their steps and logs, and the same as events while they happen. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyReply } from "fastify";
 import { z } from "zod";
 import type { Engine, RunState } from "../durable/index.ts";
 import { SlipwayError } from "../lib/errors.ts";
@@ -7,13 +7,16 @@ import type { Services } from "../workflows/index.ts";
 
 const STATES = ["waiting", "running", "done", "failed", "cancelled"] as const satisfies readonly RunState[];
 
+/** Of a compose id, a system's name and a few digits; far longer than any. */
+export const MAX_ID_LENGTH = 300;
+
 const listQuery = z.object({
   state: z.enum(STATES).optional(),
   limit: z.coerce.number().int().min(1).max(200).default(50),
-  before: z.string().max(300).optional(),
+  before: z.string().max(MAX_ID_LENGTH).optional(),
 });
 const logQuery = z.object({ after: z.string().max(300).optional() });
-const runParams = z.object({ id: z.string().min(1).max(300) });
+const runParams = z.object({ id: z.string().min(1).max(MAX_ID_LENGTH) });
 
 /** A connection that says nothing is cut by proxies after a minute or less. */
 const HEARTBEAT_MS = 15_000;
@@ -48,13 +51,12 @@ export function addRunRoutes(app: FastifyInstance, engine: Engine<Services>, clo
   app.get("/api/runs/:id/events", async (request, reply) => {
     const { id } = parsed(runParams, request.params);
     await engine.status(id);
-    await streamEvents(request, reply, engine, id, closing);
+    await streamEvents(reply, engine, id, closing);
   });
 }
 
 /** Server-sent events: `run`, `step` and `log` as they happen, `end` when the run has ended. */
 async function streamEvents(
-  request: FastifyRequest,
   reply: FastifyReply,
   engine: Engine<Services>,
   id: string,
@@ -64,8 +66,10 @@ async function streamEvents(
   const { raw } = reply;
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
   raw.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+  // Now, not with the first event: until then the browser takes the stream for one that does not open.
+  raw.flushHeaders();
   const gone = new AbortController();
-  request.raw.on("close", () => gone.abort());
+  raw.on("close", () => gone.abort());
   const heartbeat = setInterval(() => raw.write(":\n\n"), HEARTBEAT_MS);
   try {
     await engine.watch(id, (event) => raw.write(`event: ${event.kind}\ndata: ${JSON.stringify(event)}\n\n`), {
