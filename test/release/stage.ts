@@ -51,22 +51,20 @@ export interface Finished {
 const MiB = 1024 * 1024;
 const COMMAND = join(import.meta.dirname, "command.ts");
 
-/** @param diskBytes virtual size of the sample disk, a quarter of which is data */
-export async function setStage(
-  options: { diskBytes?: number; arches?: readonly string[]; rehearsal?: RehearsalOptions } = {},
-): Promise<Stage> {
+export interface StageOptions {
+  /** Virtual size of the sample disk, a quarter of which is data. */
+  readonly diskBytes?: number;
+  readonly arches?: readonly string[];
+  readonly rehearsal?: RehearsalOptions;
+  /** A compose that is there already, instead of the sample: `directory` holds `id`/compose/. */
+  readonly compose?: { readonly directory: string; readonly id: string };
+}
+
+export async function setStage(options: StageOptions = {}): Promise<Stage> {
   const directory = await mkdtemp(join(tmpdir(), "slipway-stage-"));
   // The embedded server runs as a user of its own when this is root: it has to get in.
   await chmod(directory, 0o755);
-  const diskBytes = options.diskBytes ?? 32 * MiB;
-  const disk = join(directory, "disk.raw");
-  await makeSampleDisk(disk, diskBytes, diskBytes / 4, "stage");
-  const composes = join(directory, "composes");
-  const { id } = await makeSampleCompose({
-    disk,
-    out: composes,
-    ...(options.arches ? { arches: options.arches } : {}),
-  });
+  const { directory: composes, id } = options.compose ?? (await makeSample(directory, options));
   const web = await serveDirectory(composes);
   const rehearsal = await startRehearsal(options.rehearsal);
   const config = await writeRehearsalConfig(rehearsal, directory);
@@ -114,6 +112,14 @@ export async function setStage(
       await rm(directory, { recursive: true, force: true, maxRetries: 5 });
     },
   };
+}
+
+async function makeSample(directory: string, { diskBytes = 32 * MiB, arches }: StageOptions) {
+  const disk = join(directory, "disk.raw");
+  await makeSampleDisk(disk, diskBytes, diskBytes / 4, "stage");
+  const out = join(directory, "composes");
+  const { id } = await makeSampleCompose({ disk, out, ...(arches ? { arches } : {}) });
+  return { directory: out, id };
 }
 
 /** The embedded server outlives a killed process; the next one that ends in order takes it along. */
