@@ -1,4 +1,4 @@
-import { format } from "node:util";
+import { inspect } from "node:util";
 import type { Log, LogFields } from "./call.ts";
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -11,7 +11,9 @@ type Level = (typeof LEVELS)[number];
 export function createLog(from: Level): Log {
   const write = (level: Level) => (message: string, fields?: LogFields) => {
     if (LEVELS.indexOf(level) < LEVELS.indexOf(from)) return;
-    process.stderr.write(`${toLine({ time: new Date().toISOString(), level, message, ...fields })}\n`);
+    const facts = { time: new Date().toISOString(), level, message };
+    // First for the order, last because no field may pass for one of them.
+    process.stderr.write(`${toLine({ ...facts, ...fields, ...facts })}\n`);
   };
   return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
 }
@@ -23,6 +25,6 @@ function toLine(entry: object): string {
     );
   } catch {
     // A cycle or a BigInt: better badly written than lost.
-    return format("%j", { unprintable: String(entry) });
+    return JSON.stringify({ unprintable: inspect(entry, { breakLength: Number.POSITIVE_INFINITY }).slice(0, 10_000) });
   }
 }
