@@ -1,3 +1,5 @@
+import type { ErrorLike } from "../model.ts";
+
 /**
  * The one error of Slipway. Callers act on `code`, never on the message; people act on `next`.
  *
@@ -64,21 +66,12 @@ export function codeOf(error: unknown): ErrorCode {
 }
 
 /** An error as plain data, as it is stored with a run and shown by the console and the CLI. */
-export interface ErrorReport {
-  code: ErrorCode;
-  message: string;
-  subject?: string;
-  tried?: string;
-  next?: string;
-  /** Set when a cloud or a registry answered. The request id is what the vendor's support asks for. */
-  cloud?: string;
-  operation?: string;
-  region?: string;
-  requestId?: string;
+export interface ErrorReport extends ErrorLike {
+  readonly code: ErrorCode;
 }
 
 export function reportOf(error: unknown): ErrorReport {
-  const report: ErrorReport = {
+  const report: { -readonly [Field in keyof ErrorReport]: ErrorReport[Field] } = {
     code: codeOf(error),
     message: error instanceof Error ? error.message : String(error),
   };
@@ -90,7 +83,7 @@ export function reportOf(error: unknown): ErrorReport {
 }
 
 /** The way back: an error that was stored as data, thrown again with everything it said. */
-export function errorFrom(report: ErrorReport | { readonly code: string; readonly message: string }): SlipwayError {
+export function errorFrom(report: ErrorLike): SlipwayError {
   const { code, message, ...details } = report as ErrorReport;
   const known = ERROR_CODES.includes(code) ? code : "unknown";
   const { subject, tried, next, ...place } = details;
