@@ -67,8 +67,8 @@ export async function tryStep<I, O, S>(
     }
     const failures = attempt.failures + 1;
     const final = !isTransient(outcome.error) || failures >= step.retry.attempts;
-    const report = masked(reportOf(outcome.error), bench.mask);
-    if (final && failures > 1) report.tried ??= `${failures} attempts`;
+    const told = masked(reportOf(outcome.error), bench.mask);
+    const report = final && failures > 1 ? { tried: `${failures} attempts`, ...told } : told;
     logFailure(log, outcome.error, report, final);
     await attempt.end("failed", report);
     if (final) return { error: report };
