@@ -137,6 +137,7 @@ async function offer(
   let offerSeconds: number | undefined;
   let refused: ErrorLike | undefined = verdict.met ? undefined : verdict.error;
   if (refused !== undefined) state = "candidate";
+  let toNobody: readonly string[] = [];
   if (state === "active") {
     const [offered] = await flow.settle([() => flow.step(offerImagesStep, { prepared: ready }, { key: "offer" })]);
     const failure = offered?.ok ? offered.value.failed[0]?.error : reportOf(offered?.error);
@@ -144,14 +145,24 @@ async function offer(
       state = "candidate";
       // Whoever failed may have let the audience into some regions before it did: all are taken back.
       refused = await takeBack(flow, ready, failure);
-    } else if (offered?.ok) offerSeconds = (offered.value.to - offered.value.from) / 1000;
+    } else if (offered?.ok) {
+      toNobody = offered.value.toNobody;
+      offerSeconds = (offered.value.to - offered.value.from) / 1000;
+    }
   }
+  const stateOf = (target: string) => (toNobody.includes(target) ? "candidate" : state);
   if (refused === undefined && ready.length > 0) {
-    const released = ready.map((done) => ({ item: itemOf(journeys, done.target), prepared: done }));
-    await flow.step(recordReleaseStep, { facts: group.facts, state, released }, { key: "record" });
+    const released = ready.map((done) => ({
+      item: itemOf(journeys, done.target),
+      prepared: done,
+      state: stateOf(done.target),
+    }));
+    await flow.step(recordReleaseStep, { facts: group.facts, released }, { key: "record" });
     await tidy(flow, ready);
   }
-  const targets = journeys.map((journey, position) => outcomeOf(journey, prepared[position]!, state, refused));
+  const targets = journeys.map((journey, position) =>
+    outcomeOf(journey, prepared[position]!, stateOf(journey.item.target), refused),
+  );
   return { id: group.id, targets, ...(offerSeconds === undefined ? {} : { offerSeconds }) };
 }
 

@@ -103,6 +103,15 @@ test("as a candidate it is everywhere, recorded, and offered to nobody", async (
   expect(await play.messages()).toEqual([]);
 });
 
+test("offered to nobody it is what it is: a candidate that is not announced", async () => {
+  const play = await stage.play({ to: ["one"], audience: { to: "nobody" } });
+  const { outcome } = await play.release();
+  expect(outcome).toMatchObject({ result: "done", groups: [{ targets: [{ state: "candidate" }] }] });
+  expect(await statesIn(play.cloud("one"))).toEqual(everywhere("candidate"));
+  expect(await rows(play)).toEqual(rowsOf("one", "candidate"));
+  expect(await play.messages()).toEqual([]);
+});
+
 test("one target down: the other is prepared and waits, nothing is public; a retry finishes both", async () => {
   const play = await stage.play({ to: ["one", "two"] });
   play.faults.two = failing("find", "unavailable");

@@ -12,6 +12,8 @@ export interface Offered {
   readonly to: number;
   /** Targets that could not offer, with the reason. Everything else of the group is offered. */
   readonly failed: readonly { readonly target: string; readonly error: ErrorLike }[];
+  /** Targets whose audience is nobody: their images stay candidates. */
+  readonly toNobody: readonly string[];
 }
 
 /**
@@ -27,12 +29,14 @@ export const offerImagesStep = defineStep({
     await ctx.lease.assert();
     const from = services.now().getTime();
     const failures: { target: string; error: unknown }[] = [];
+    const toNobody: string[] = [];
     await Promise.all(
       input.prepared.map(async ({ target, images, spec }) => {
         try {
-          const cloud = await services.targets.cloud(target, ctx);
           const { audience } = services.targets.facts(target);
-          if (audience.to !== "nobody") await cloud.offer(images, spec, audience, ctx);
+          if (audience.to === "nobody") return void toNobody.push(target);
+          const cloud = await services.targets.cloud(target, ctx);
+          await cloud.offer(images, spec, audience, ctx);
         } catch (error) {
           ctx.signal.throwIfAborted();
           ctx.log.warn("offer failed", { target, error: reportOf(error) });
@@ -43,7 +47,7 @@ export const offerImagesStep = defineStep({
     const [first] = failures;
     if (first !== undefined && !ctx.last && failures.every(({ error }) => isTransient(error))) throw first.error;
     const failed = failures.map(({ target, error }) => ({ target, error: reportOf(error) }));
-    return { from, to: services.now().getTime(), failed };
+    return { from, to: services.now().getTime(), failed, toNobody };
   },
 });
 

@@ -11,8 +11,11 @@ import type { Ctx } from "../services.ts";
 
 export interface RecordReleaseInput {
   readonly facts: ReleaseFacts;
-  readonly state: "active" | "candidate";
-  readonly released: readonly { readonly item: PlannedImage; readonly prepared: Prepared }[];
+  readonly released: readonly {
+    readonly item: PlannedImage;
+    readonly prepared: Prepared;
+    readonly state: "active" | "candidate";
+  }[];
 }
 
 /**
@@ -24,11 +27,13 @@ export const recordReleaseStep = defineStep({
   retry: databaseRetry,
   timeoutMs: minutes(2),
   async run(ctx: Ctx, input: RecordReleaseInput): Promise<{ messages: number }> {
-    const { facts, state, released } = input;
+    const { facts, released } = input;
     const sentAt = ctx.services.now();
-    const messages = released.flatMap(({ item, prepared }) => announcement(facts, item, prepared, state, sentAt));
+    const messages = released.flatMap(({ item, prepared, state }) =>
+      announcement(facts, item, prepared, state, sentAt),
+    );
     await ctx.services.db.transaction().execute(async (tx) => {
-      for (const { item, prepared } of released) {
+      for (const { item, prepared, state } of released) {
         const place = placementOf(facts, { item, spec: prepared.spec });
         await recordVersion(tx, versionOf(facts, item), ctx.run.id);
         // What somebody has offered meanwhile is not a candidate again because this run would have made it one.
@@ -39,7 +44,7 @@ export const recordReleaseStep = defineStep({
       }
       await enqueueMessages(tx, messages, ctx.run.id);
     });
-    ctx.log.info("recorded", { state, messages: messages.length });
+    ctx.log.info("recorded", { targets: released.length, messages: messages.length });
     return { messages: messages.length };
   },
 });
