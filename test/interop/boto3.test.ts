@@ -6,8 +6,9 @@ import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { startRehearsal } from "../../rehearsal/src/index.ts";
 
-/** A Python that has boto3: the one named by PYTHON, else python3. */
-const python = process.env.PYTHON ?? "python3";
+/** The Python that test/interop/setup gave boto3, else whichever is on the path. */
+const tools = process.env.SLIPWAY_INTEROP_DIR;
+const python = tools === undefined ? "python3" : join(tools, "python/bin/python3");
 const present = hasBoto3();
 
 // In CI a missing client is a failure, not a gap.
