@@ -5,7 +5,8 @@
  */
 import { randomBytes } from "node:crypto";
 
-export function vhdFooter(bytes: number): Buffer {
+/** @param id 16 bytes; the same id gives the same footer */
+export function vhdFooter(bytes: number, id: Buffer = randomBytes(16)): Buffer {
   const footer = Buffer.alloc(512);
   footer.write("conectix", 0, "latin1");
   footer.writeUInt32BE(2, 8);
@@ -22,7 +23,7 @@ export function vhdFooter(bytes: number): Buffer {
   footer[58] = heads;
   footer[59] = sectors;
   footer.writeUInt32BE(2, 60);
-  randomBytes(16).copy(footer, 68);
+  id.copy(footer, 68);
   const sum = footer.reduce((total, byte) => total + byte, 0);
   footer.writeUInt32BE(~sum >>> 0, 64);
   return footer;

@@ -191,7 +191,8 @@ export async function azureHarness(
 
 /** A fixed VHD: the spec's disk and its footer. */
 export function vhdDisk(spec: ImageSpec, nonZero: readonly number[], seed: string): FakeDisk {
-  return fakeDisk(spec.diskBytes + 512, nonZero, seed, vhdFooter(spec.diskBytes));
+  // A disk that is opened again has the bytes it had: an upload that goes on would else mix two footers.
+  return fakeDisk(spec.diskBytes + 512, nonZero, seed, vhdFooter(spec.diskBytes, Buffer.alloc(16, seed)));
 }
 
 function publicId(definition: string, version: string): string {
