@@ -9,7 +9,7 @@ const tools = resolve(process.env.SLIPWAY_INTEROP_DIR ?? join(here, "../../.inte
 const onPath = (program) => () =>
   (process.env.PATH ?? "")
     .split(":")
-    .concat("/usr/sbin", "/usr/bin")
+    .concat("/usr/sbin", "/sbin", "/usr/bin")
     .some((directory) => existsSync(join(directory, program)))
     ? undefined
     : `${program} is not installed`;
@@ -22,7 +22,12 @@ const NEEDS = {
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],
   "azurite.test.ts": [inTools("npm/node_modules/.bin/azurite-blob")],
-  "real-disk.test.ts": [onPath("qemu-system-x86_64"), onPath("mmdebstrap"), onPath("xz")],
+  "real-disk.test.ts": [
+    ...["qemu-system-x86_64", "qemu-img", "skopeo", "xz"].map(onPath),
+    ...["mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk"].map(onPath),
+    () => (existsSync("/usr/share/OVMF/OVMF_CODE_4M.fd") ? undefined : "ovmf is not installed"),
+    () => (process.getuid() === 0 ? undefined : "making a disk of packages wants root"),
+  ],
 };
 
 const suites = readdirSync(here).filter((name) => name.endsWith(".test.ts"));
