@@ -8,11 +8,11 @@
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { rootCertificates } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { Agent, type Dispatcher, request } from "undici";
 import type { CallContext } from "../lib/call.ts";
 import { isTransient, SlipwayError } from "../lib/errors.ts";
+import { trusting } from "../lib/trust.ts";
 import { KiB, MiB, seconds } from "../lib/units.ts";
 import { judgeRedirect, type Lookup, publicLookup } from "./redirects.ts";
 
@@ -157,7 +157,7 @@ function httpBytes(origin: URL, options: ByteSourceOptions): ByteSource {
     own ??= new Agent({
       connect: {
         timeout: deadlines.connect ?? seconds(10),
-        ...(options.ca?.length ? { ca: [...rootCertificates, ...options.ca] } : {}),
+        ...trusting(...(options.ca ?? [])),
       },
     });
     return own;

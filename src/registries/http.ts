@@ -2,10 +2,11 @@
  * One HTTP call to one registry: credentials, redirects, deadlines, and answers that become errors.
  * Knows nothing of blobs and manifests. Bodies sent are in memory, so that a call can be made again after a 401.
  */
-import { rootCertificates } from "node:tls";
+import { createSecureContext, rootCertificates } from "node:tls";
 import { Agent, type Dispatcher, request as send } from "undici";
 import type { CallContext } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
+import { type Trust, trusting } from "../lib/trust.ts";
 import { KiB, MiB, minutes, seconds } from "../lib/units.ts";
 import { type Authenticator, type Credentials, createAuthenticator, parseChallenges } from "./auth.ts";
 import { clean, errorOf, header, RegistryError } from "./errors.ts";
@@ -65,13 +66,20 @@ const MAX_REDIRECTS = 5;
 const ERROR_BODY_BYTES = 16 * KiB;
 const TOKEN_BODY_BYTES = 1 * MiB;
 
+/** Our own certificate is part of the context, where there is one. */
+function identified({ ca, clientCert }: TransportOptions, trust: Trust): Trust {
+  if (clientCert === undefined) return trust;
+  const authorities = ca === undefined ? {} : { ca: [...rootCertificates, ca] };
+  return { secureContext: createSecureContext({ ...authorities, ...clientCert }) };
+}
+
 export function createTransport(options: TransportOptions): Transport {
   const { address, dispatcher } = options;
   const { display, origin } = address;
-  const trust = options.ca === undefined ? {} : { ca: [...rootCertificates, options.ca] };
+  const trust = trusting(options.ca);
   const settings = { headersTimeout: FIRST_BYTE_MS, bodyTimeout: IDLE_MS };
   const ours =
-    dispatcher ?? new Agent({ ...settings, connect: { timeout: CONNECT_MS, ...trust, ...options.clientCert } });
+    dispatcher ?? new Agent({ ...settings, connect: { timeout: CONNECT_MS, ...identified(options, trust) } });
   // Redirect targets and token services may trust the same authority, but are not shown our certificate.
   const others = dispatcher ?? new Agent({ ...settings, connect: { timeout: CONNECT_MS, ...trust } });
   const auth: Authenticator = createAuthenticator(origin, options.credentials, fetchToken);

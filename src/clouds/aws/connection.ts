@@ -3,11 +3,11 @@
  * direct. The SDK is loaded by the first call that needs it, makes one attempt per call and has deadlines of its own.
  */
 import https from "node:https";
-import { rootCertificates } from "node:tls";
 import type { EC2 } from "@aws-sdk/client-ec2";
 import type { STS } from "@aws-sdk/client-sts";
 import { type Dispatcher, EnvHttpProxyAgent, Pool } from "undici";
 import type { CallContext } from "../../lib/call.ts";
+import { trusting } from "../../lib/trust.ts";
 import { minutes, seconds } from "../../lib/units.ts";
 import type { Region } from "../../model.ts";
 import { type AwsCall, translate } from "./errors.ts";
@@ -55,7 +55,7 @@ const BLOCK_ANSWER_MS = seconds(20);
 
 export function connect(options: ConnectionOptions): Connection {
   const { endpoints = {}, ca, proxy } = options;
-  const trusted = ca === undefined ? {} : { ca: [ca, ...rootCertificates] };
+  const trusted = trusting(ca);
   const proxyEnv = proxy && { HTTPS_PROXY: proxy.url, NO_PROXY: proxy.except ?? "" };
   const agent = new https.Agent({ keepAlive: true, maxSockets: 64, ...trusted, ...(proxyEnv ? { proxyEnv } : {}) });
   const credentials = cachedCredentials(options.credentials);

@@ -1,10 +1,10 @@
 /** The way to Azure: clients of the SDKs, loaded when first asked for, and the rules every call follows. */
-import { rootCertificates } from "node:tls";
 import type { ComputeManagementClient } from "@azure/arm-compute";
 import type { TokenCredential } from "@azure/identity";
 import type { ContainerClient, StoragePipelineOptions } from "@azure/storage-blob";
 import { EnvHttpProxyAgent, request } from "undici";
 import type { CallContext } from "../../lib/call.ts";
+import { type Trust, trusting } from "../../lib/trust.ts";
 import type { Region } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 import { translate } from "./errors.ts";
@@ -51,11 +51,12 @@ export function openSession(options: AzureOptions): AzureSession {
   const secrets = credentials === "default" ? [] : [credentials.clientSecret];
   const clientId = credentials === "default" ? undefined : credentials.clientId;
 
+  // The SDKs hand these to Node's agent as they are; their type names only some of what Node takes.
+  const tlsOptions: Trust & { ca?: string } = trusting(options.ca);
   // Retries 0 everywhere: a page is repeated by the upload, everything else by the step that called.
   const common = {
     retryOptions: { maxRetries: 0 },
-    // Node takes `ca` instead of its own list, so both are named.
-    ...(options.ca ? { tlsOptions: { ca: [...rootCertificates, options.ca] } } : {}),
+    ...(options.ca ? { tlsOptions } : {}),
   };
 
   const credential = once(async (): Promise<TokenCredential> => {
@@ -86,7 +87,7 @@ export function openSession(options: AzureOptions): AzureSession {
   const container = once(async () => {
     const { ContainerClient } = await import("@azure/storage-blob");
     // The storage SDK hands options it does not know on to the common pipeline, which knows tlsOptions.
-    const pipeline: StoragePipelineOptions & { tlsOptions?: { ca: string[] } } = {
+    const pipeline: StoragePipelineOptions & { tlsOptions?: Trust & { ca?: string } } = {
       ...common,
       retryOptions: { maxTries: 1 },
     };
@@ -97,7 +98,7 @@ export function openSession(options: AzureOptions): AzureSession {
   let closed: Promise<void> | undefined;
   /** Reads HTTPS_PROXY and NO_PROXY by itself, as the SDKs do. */
   function agent(): EnvHttpProxyAgent {
-    const tls = options.ca ? { ca: [...rootCertificates, options.ca] } : {};
+    const tls = trusting(options.ca);
     dispatcher ??= new EnvHttpProxyAgent({ connect: tls, requestTls: tls });
     return dispatcher;
   }
