@@ -139,6 +139,19 @@ describe("faults while a blob is sent", () => {
     expect(seen.filter((line) => line.startsWith("PUT") && line.includes("uploads"))).toHaveLength(2);
   });
 
+  test("stopped while an upload is begun: its answer is waited for, and the upload cancelled", async () => {
+    const stopping = new AbortController();
+    const fault = nth(1, "POST", /uploads/, () => {
+      stopping.abort();
+      return false;
+    });
+    const { registry, simulator, seen } = await setUp({ fault });
+    const error = await failure(registry.push("fedora", containerImage({ layers: [10] }), quietCall(stopping.signal)));
+    expect(error.code).toBe("cancelled");
+    expect(seen.filter((line) => line.startsWith("DELETE")).length).toBeGreaterThan(0);
+    expect(simulator.state.repository("fedora").uploads.size).toBe(0);
+  });
+
   test("a registry that stays down is unavailable, with what was tried", async () => {
     const fault: Fault = (request, response) =>
       request.method === "PUT" ? answer(503, { "retry-after": "0", "x-request-id": "r-17" })(request, response) : false;

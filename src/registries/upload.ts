@@ -52,9 +52,12 @@ export async function uploadBlob(upload: BlobUpload, call: CallContext): Promise
   }
 }
 
+/** What was begun can be cancelled only where its answer says; so long that answer is waited for after a stop. */
+const START_GRACE_MS = 5_000;
+
 async function sendOnce(upload: BlobUpload, mountFrom: string | undefined, call: CallContext): Promise<void> {
   const { repository, blob } = upload;
-  const started = await start(upload, mountFrom, call);
+  const started = await withGrace(call, START_GRACE_MS, (patient) => start(upload, mountFrom, patient));
   if (started === "mounted") return;
   const session = { location: started.location };
   try {
@@ -74,6 +77,23 @@ async function sendOnce(upload: BlobUpload, mountFrom: string | undefined, call:
   } catch (error) {
     await cancelUpload(repository, session.location, call);
     throw error;
+  }
+}
+
+/** Runs a call that a stop ends only `graceMs` later. One that was stopped before begins nothing. */
+async function withGrace<T>(call: CallContext, graceMs: number, run: (call: CallContext) => Promise<T>): Promise<T> {
+  if (call.signal.aborted) return run(call);
+  const over = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const stopped = () => {
+    timer = setTimeout(() => over.abort(call.signal.reason), graceMs);
+  };
+  call.signal.addEventListener("abort", stopped, { once: true });
+  try {
+    return await run({ ...call, signal: over.signal });
+  } finally {
+    call.signal.removeEventListener("abort", stopped);
+    clearTimeout(timer);
   }
 }
 
