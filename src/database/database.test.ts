@@ -209,6 +209,21 @@ test("a listener hears notifications, also after its connection was cut", async 
   await database.close();
 });
 
+test("who stands still in a transaction is ended by the server and frees what it held; the process lives on", async () => {
+  const database = await testDatabase();
+  const pool = database.newPool(1, 1000);
+  const holder = await pool.connect();
+  await holder.query("BEGIN");
+  await holder.query("SELECT pg_advisory_xact_lock(4711)");
+  // Waits for the lock, and so for the server to lose patience with the holder.
+  expect((await database.pool.query("SELECT pg_advisory_lock(4711)")).rowCount).toBe(1);
+  const error = await holder.query("SELECT 1").catch((reason: unknown) => reason);
+  expect(databaseError(error).code).toBe("unavailable");
+  holder.release(true);
+  await pool.end();
+  await database.close();
+}, 60_000);
+
 test("one at a time holds the lock, and a dead holder does not keep it", async () => {
   const directory = await temporary();
   const dead = spawnSync(process.execPath, ["-e", ""]);

@@ -10,6 +10,8 @@ const KNOWN: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   "3D000": ["not-found", "create the database first (createdb), or correct its name in database.url"],
   "42501": ["forbidden", "grant the database's user the right to create schemas and tables"],
   "53300": ["unavailable", "raise the server's max_connections, or stop other programs that use it"],
+  "25P03": ["unavailable", "the process stood still in a transaction, and the server ended it: try again"],
+  "55P03": ["unavailable", "another process holds what is needed: try again"],
   "57P03": ["unavailable", "the server is starting or stopping: try again"],
   "08": ["unavailable", "check that the server runs and can be reached"],
   "57": ["unavailable", "the server closed the connection: try again"],

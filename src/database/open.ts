@@ -46,6 +46,11 @@ const DATABASE = "slipway";
 const POOL_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 10_000;
 const LOOK_MS = 1000;
+/**
+ * A process that stands still in the middle of a transaction (stopped, its machine paused) keeps its locks, and nobody
+ * could take over what it was doing. Our transactions hold nothing but statements, one right after the other.
+ */
+const IDLE_IN_TRANSACTION_MS = 10_000;
 
 /**
  * Opens the configured server, or starts or adopts the embedded one.
@@ -121,7 +126,10 @@ export async function connect(
   const config: pg.ClientConfig = { connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS };
   function newPool(max: number, timeoutMs?: number): pg.Pool {
     const limits = timeoutMs === undefined ? {} : { query_timeout: timeoutMs, connectionTimeoutMillis: timeoutMs };
-    const pool = new pg.Pool({ ...config, ...limits, max });
+    const idle = Math.min(IDLE_IN_TRANSACTION_MS, timeoutMs ?? IDLE_IN_TRANSACTION_MS);
+    const pool = new pg.Pool({ ...config, ...limits, max, idle_in_transaction_session_timeout: idle });
+    // The pool listens to those that are idle only. One that is ended while it is used tells its next query.
+    pool.on("connect", (client) => client.on("error", () => {}));
     // Idle connections break when the server restarts. Without a listener that would end the process.
     pool.on("error", (error) => log.warn("lost a connection to the database", { error: error.message }));
     return pool;

@@ -1,10 +1,13 @@
 import type pg from "pg";
-import { isAlive, thisHost, thisProcess } from "../database/index.ts";
+import { isAlive, isDisconnected, thisHost, thisProcess } from "../database/index.ts";
 import type { Log } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import { requeueRunsOf } from "./dbos.ts";
 import { SWEEP_LOCK } from "./migrations.ts";
 import type { Room } from "./room.ts";
+
+/** Each waits for the lock as long as the server lets somebody stand still with it. */
+const JOIN_ATTEMPTS = 5;
 
 export interface LeaseOptions {
   /** Of its own, so that renewals never queue behind work. */
@@ -48,7 +51,7 @@ export class Lease {
   }
 
   async start(): Promise<void> {
-    await this.#join();
+    await this.#joinPatiently();
     const { leaseMs } = this.#options;
     // The watch is apart from the renewal, which may hang in a dead connection.
     this.#timers = [
@@ -136,6 +139,17 @@ export class Lease {
     });
   }
 
+  /** A sweeper that stands still holds the lock until the server ends its transaction. */
+  async #joinPatiently(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#join();
+      } catch (error) {
+        if (attempt === JOIN_ATTEMPTS || !isDisconnected(error)) throw error;
+      }
+    }
+  }
+
   async #join(): Promise<void> {
     const { executor, role, version, leaseMs } = this.#options;
     const { pid, started } = thisProcess();
@@ -205,14 +219,15 @@ export class Lease {
     const client = await this.#options.pool.connect();
     try {
       await client.query("BEGIN");
+      await client.query(`SET LOCAL lock_timeout = ${Math.max(500, Math.floor(this.#options.leaseMs / 5))}`);
       await client.query(`SELECT pg_advisory_xact_lock(${SWEEP_LOCK})`);
       await action(client);
       await client.query("COMMIT");
-    } catch (error) {
-      await client.query("ROLLBACK").catch(() => {});
-      throw error;
-    } finally {
       client.release();
+    } catch (error) {
+      // Whether the server still works on it is not known: ending the connection is the surest way to roll back.
+      client.release(true);
+      throw error;
     }
   }
 }

@@ -76,12 +76,12 @@ test("two releases of one compose started at once from two processes make one se
 test("stopped until another process took over, then continued: it notices and does nothing more", async () => {
   stage = await setStage({ arches: ["x86_64"], diskBytes: 64 * MiB });
   stage.rehearsal.set({ name: "slow", match: { operation: "PutSnapshotBlock" }, fault: "latency", ms: 400 });
-  const first = stage.start(["release", stage.compose, "--output", "json", "--verbose"], { leaseMs: 2000 });
+  const first = stage.start(["release", stage.compose, "--output", "json", "--verbose"], { leaseMs: 4000 });
   while (totalPuts(stage, "us-east-1") < 20) await new Promise((resolve) => setTimeout(resolve, 5));
   first.process.kill("SIGSTOP");
 
   stage.rehearsal.enable("slow", false);
-  const second = await stage.slipway(["release", stage.compose, "--output", "json"], { leaseMs: 2000 });
+  const second = await stage.slipway(["release", stage.compose, "--output", "json"], { leaseMs: 8000 });
   expect(second).toMatchObject({ code: 0 });
   expectAllThere();
   const calls = new Map(stage.rehearsal.simulators.aws.state.calls);
