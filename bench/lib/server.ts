@@ -1,0 +1,42 @@
+/** The simulated clouds as a process of their own: started here, told about by one line of JSON, ended with its stdin. */
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { type Rehearsal, type RuleInput, startRehearsal } from "@slipway/rehearsal";
+import { spawnOn } from "./pinned.ts";
+
+export type Clouds = Pick<Rehearsal, "urls" | "caPem" | "credentials">;
+
+export interface Server extends AsyncDisposable {
+  readonly clouds: Clouds;
+}
+
+const self = fileURLToPath(import.meta.url);
+
+export async function startServer(
+  core: number | undefined,
+  scenario: { rules?: readonly RuleInput[] } = {},
+): Promise<Server> {
+  const child = spawnOn(core, [process.execPath, self, JSON.stringify(scenario)], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const lines = createInterface({ input: child.stdout! });
+  const [line] = (await once(lines, "line")) as [string];
+  return {
+    clouds: JSON.parse(line) as Clouds,
+    async [Symbol.asyncDispose]() {
+      const ended = once(child, "exit");
+      child.stdin!.end();
+      await ended;
+    },
+  };
+}
+
+if (process.argv[1] === self) {
+  const scenario = JSON.parse(process.argv[2]!);
+  const { urls, caPem, credentials, close } = await startRehearsal({ scenario });
+  process.stdout.write(`${JSON.stringify({ urls, caPem, credentials } satisfies Clouds)}\n`);
+  process.stdin.resume();
+  await once(process.stdin, "end");
+  await close();
+}
