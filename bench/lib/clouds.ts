@@ -1,6 +1,5 @@
 /** The clouds the benches know: how a driver is opened on the simulated one, and what a bare client would send it. */
 import { createHash } from "node:crypto";
-import { ClientSecretCredential } from "@azure/identity";
 import { connect } from "../../src/clouds/aws/connection.ts";
 import { ebsDirect } from "../../src/clouds/aws/ebs.ts";
 import { requestSigner } from "../../src/clouds/aws/signature.ts";
@@ -116,6 +115,7 @@ const azure: BenchCloud = {
   }),
   server: ({ urls }) => new URL(urls.azure.blob),
   async bare({ urls, caPem, credentials }, blocks, diskBytes) {
+    const { ClientSecretCredential } = await import("@azure/identity");
     const { tenantId, clientId, clientSecret } = credentials.azure;
     const credential = new ClientSecretCredential(tenantId, clientId, clientSecret, {
       authorityHost: urls.azure.authority,

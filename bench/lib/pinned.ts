@@ -27,6 +27,7 @@ export async function timed(core: number | undefined, command: readonly string[]
 export async function askChild<T>(core: number | undefined, file: string, argument: unknown): Promise<T> {
   const child = spawnOn(core, [process.execPath, ...OURS, file, JSON.stringify(argument)], {
     stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...OUR_ENVIRONMENT },
   });
   const chunks: Buffer[] = [];
   child.stdout!.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -35,5 +36,6 @@ export async function askChild<T>(core: number | undefined, file: string, argume
   return JSON.parse(Buffer.concat(chunks).toString()) as T;
 }
 
-/** What `bin/slipway` tells Node. */
-export const OURS = ["--disable-warning=ExperimentalWarning"];
+/** What `bin/slipway` tells Node and the C library. */
+const OURS = ["--max-semi-space-size=2", "--disable-warning=ExperimentalWarning"];
+const OUR_ENVIRONMENT = { MALLOC_ARENA_MAX: "1" };

@@ -1,0 +1,82 @@
+/** One upload, or its bytes without it, in a process of its own, so that memory and time are of nothing else. */
+import { memoryJournal } from "../../src/images/journal.ts";
+import { openDisk } from "../../src/images/open-disk.ts";
+import { quietCall } from "../../src/lib/call.ts";
+import { type BenchCloudName, CLOUDS, type Variant } from "./clouds.ts";
+import type { BenchDisk } from "./disks.ts";
+import type { Clouds } from "./server.ts";
+import { sendBare } from "./wire.ts";
+
+export interface Task {
+  readonly what: "upload" | "wire";
+  readonly cloud: BenchCloudName;
+  readonly variant: Variant;
+  readonly disk: BenchDisk;
+  readonly clouds: Clouds;
+}
+
+export interface Measured {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+  readonly sentBytes: number;
+  readonly nonZeroBytes: number;
+  readonly peakMemoryMiB: number;
+}
+
+await measure(JSON.parse(process.argv[2]!) as Task);
+
+async function measure(task: Task): Promise<void> {
+  const cloud = CLOUDS[task.cloud];
+  const { path, bytes, sha256, format } = task.disk;
+  const call = quietCall();
+  const disk = await openDisk({ url: path, bytes, sha256, format }, { wants: cloud.wants }, call);
+  let nonZeroBytes = 0;
+  let result: Omit<Measured, "peakMemoryMiB" | "nonZeroBytes">;
+  if (task.what === "wire") {
+    const blocks = new Map<number, { data: Uint8Array; sha256: Uint8Array }>();
+    for await (const block of disk.read(call)) {
+      blocks.set(block.index, { data: Uint8Array.from(block.data), sha256: Uint8Array.from(block.sha256) });
+      block.release();
+    }
+    const requests = await cloud.bare(task.clouds, blocks, disk.bytes, task.variant);
+    const cpu = process.cpuUsage();
+    const [first, ...rest] = requests;
+    const send = (what: typeof requests, connections: number) =>
+      sendBare(cloud.server(task.clouds), task.clouds.caPem, connections, what);
+    // Azure's first request makes the blob that the others write to.
+    const seconds = (await send([first!], 1)) + (await send(rest, cloud.connections));
+    const sentBytes = requests.reduce((sum, { body }) => sum + body.length, 0);
+    result = { seconds, cpuSeconds: cpuSince(cpu), sentBytes };
+  } else {
+    const driver = await cloud.open(task.clouds, task.variant);
+    let sentBytes = 0;
+    const started = performance.now();
+    const cpu = process.cpuUsage();
+    const counted = {
+      ...disk,
+      async *read(options: Parameters<typeof disk.read>[0]) {
+        for await (const block of disk.read(options)) {
+          nonZeroBytes += block.data.length;
+          yield block;
+        }
+      },
+    };
+    await driver.upload(counted, cloud.spec(disk.bytes), memoryJournal(), {
+      ...call,
+      onProgress: (progress) => {
+        // The last word, that all is there, says nothing of how it came there.
+        sentBytes = Math.max(sentBytes, progress.sentBytes);
+      },
+    });
+    result = { seconds: (performance.now() - started) / 1000, cpuSeconds: cpuSince(cpu), sentBytes };
+    await driver.close();
+  }
+  await disk.close();
+  const peakMemoryMiB = Math.round(process.resourceUsage().maxRSS / 1024);
+  process.stdout.write(JSON.stringify({ ...result, nonZeroBytes, peakMemoryMiB } satisfies Measured));
+}
+
+function cpuSince(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e6;
+}
