@@ -145,6 +145,15 @@ export function openRegistry(options: RegistryOptions): Registry {
       await repository.putManifest(tag, manifest, call);
     },
 
+    async untag(name, tag, call) {
+      checkTag(tag);
+      const repository = open(name);
+      const refused = !(await repository.deleteTag(tag, call));
+      if ((await repository.digest(tag, call)) === undefined) return;
+      const why = refused ? "is refused: this registry deletes by digest only" : "was accepted and not done";
+      throw repository.fail("unsupported", "DELETE tag", `${repository.path}:${tag}`, why);
+    },
+
     tags: async (name, call) => open(name).tags(call),
     remove: async (name, digest, call) => open(name).deleteManifest(digest, call),
     manifest: async (name, reference, call) => open(name).manifest(reference, call),

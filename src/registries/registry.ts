@@ -41,6 +41,11 @@ export interface Registry {
   ): Promise<Digest>;
   /** Points a tag at a manifest that is already there. */
   tag(repository: string, digest: Digest, tag: string, call: CallContext): Promise<void>;
+  /**
+   * Takes a tag away and leaves what it points at. A tag that is not there is a success.
+   * @throws RegistryError `unsupported` from a registry that deletes by digest only
+   */
+  untag(repository: string, tag: string, call: CallContext): Promise<void>;
   tags(repository: string, call: CallContext): Promise<string[]>;
   /** Removes a manifest by digest; gone already is a success. */
   remove(repository: string, digest: Digest, call: CallContext): Promise<void>;

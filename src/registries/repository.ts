@@ -35,6 +35,8 @@ export interface Repository {
   blob(blob: BlobRef, call: CallContext): AsyncIterable<Uint8Array>;
   tags(call: CallContext): Promise<string[]>;
   deleteManifest(digest: Digest, call: CallContext): Promise<void>;
+  /** Takes a tag away and leaves what it points at. False if the registry will not: many delete by digest only. */
+  deleteTag(tag: string, call: CallContext): Promise<boolean>;
   fail(code: ErrorCode, operation: string, subject: string, what: string): RegistryError;
 }
 
@@ -204,6 +206,19 @@ export function openRepository(transport: Transport, path: string): Repository {
         call,
       );
       await answer.discard();
+    },
+
+    async deleteTag(tag, call) {
+      const answer = await transport.call(
+        {
+          ...{ operation: "DELETE tag", subject: nameOf(path, tag), method: "DELETE", to: to(`manifests/${tag}`) },
+          // 400 and 405 are how the specification lets a registry refuse; docker-registry takes the tag for a digest.
+          ...{ scopes: [`repository:${path}:delete`], expect: [202, 400, 404, 405] },
+        },
+        call,
+      );
+      await answer.discard();
+      return answer.status === 202 || answer.status === 404;
     },
   };
 }

@@ -217,6 +217,18 @@ export function describeRegistry(name: string, start: () => Promise<RegistryHarn
       expect(await registry.find(repository, "old", call)).toBeUndefined();
     });
 
+    test("a tag is taken away alone, or the refusal says that it is still there", async () => {
+      const repository = fresh();
+      const [amd64] = await pushBoth(registry, repository);
+      await registry.tag(repository, amd64!.digest, "43", call);
+      await registry.tag(repository, amd64!.digest, "latest", call);
+      const refused = await registry.untag(repository, "latest", call).then(() => false, codeOf);
+      expect([false, "unsupported"]).toContain(refused);
+      expect((await registry.find(repository, "latest", call))?.digest).toBe(refused ? amd64!.digest : undefined);
+      expect((await registry.find(repository, "43", call))?.digest).toBe(amd64!.digest);
+      await registry.untag(repository, "never-was", call);
+    });
+
     test("names and tags that cannot be are refused before anything is asked", async () => {
       const bad = { name: "../../etc", tag: "-x" };
       await expect(registry.find(bad.name, "latest", call)).rejects.toSatisfy((error) => codeOf(error) === "invalid");
