@@ -19,7 +19,7 @@ interface Published {
   readonly edition: string;
 }
 
-const APP = "fedora-image-uploader";
+export const APP = "fedora-image-uploader";
 const BASE = "fedora_image_uploader.published.v1";
 
 export function awsPublished(
@@ -113,8 +113,12 @@ function message(
 }
 
 function headers(cloud: string, sentAt: Date): Record<string, Json> {
+  return headersOf(`${BASE}.${cloud}`, sentAt);
+}
+
+export function headersOf(schema: string, sentAt: Date): Record<string, Json> {
   return {
-    fedora_messaging_schema: `${BASE}.${cloud}`,
+    fedora_messaging_schema: schema,
     fedora_messaging_severity: 20,
     priority: 0,
     // The original writes seconds and a numeric offset.
@@ -123,6 +127,6 @@ function headers(cloud: string, sentAt: Date): Record<string, Json> {
 }
 
 /** A dot would make two words of it, and `*` or `#` a pattern. */
-function topicWord(text: string): string {
+export function topicWord(text: string): string {
   return text.replace(/[.*#\s]/g, "-");
 }

@@ -13,6 +13,7 @@ import {
   recordVersion,
   versionId,
 } from "./catalog.ts";
+import { noteTagMove, recordSpec, setContainerState, specsOf, tagMovesOf } from "./offers.ts";
 import { CATALOG_MIGRATIONS, type CatalogTables } from "./schema.ts";
 
 let database: Database;
@@ -156,6 +157,8 @@ test("a repository of a compose is one row a registry; a repeat brings it up to 
     tags: ["43.1", "43"],
     architectures: ["x86_64"],
     release: 43,
+    state: "active" as const,
+    floating: ["43"],
   };
   await recordContainer(db(), container, "run-1");
   await recordContainer(db(), container, "run-1");
@@ -165,4 +168,37 @@ test("a repository of a compose is one row a registry; a repeat brings it up to 
   const found = await listContainers(db(), { composeId: "C-6" });
   expect(found).toMatchObject([{ ...container, target: "other", registry: "registry.example" }, grown]);
   expect(await listContainers(db(), { search: "fed_ra" })).toEqual([]);
+});
+
+test("a repository that was offered is not a candidate again because its release is repeated", async () => {
+  const container = {
+    ...{ system: "cloud", composeId: "C-7", kind: "nightly", target: "quay", registry: "quay.io/fedora" },
+    ...{ repository: "fedora", digest: `sha256:${"3".repeat(64)}`, architectures: ["x86_64"], release: 43 },
+    ...{ tags: ["43.1"], state: "candidate" as const, floating: ["43", "latest"] },
+  };
+  await recordContainer(db(), container, "run-1");
+  const [before] = await listContainers(db(), { composeId: "C-7" });
+  expect(before).toMatchObject({ state: "candidate", tags: ["43.1"], floating: ["43", "latest"] });
+  await setContainerState(db(), before!.id, "active", ["43.1", "43", "latest"]);
+  await recordContainer(db(), container, "run-2");
+  expect(await listContainers(db(), { composeId: "C-7" })).toMatchObject([
+    { state: "active", tags: ["43.1", "43", "latest"] },
+  ]);
+});
+
+test("what a driver was told and where a tag pointed are kept, the newest of each", async () => {
+  const place = await placed("C-8");
+  const spec = { ...{ key: "k", diskKey: "d", name: "n", description: "", arch: "x86_64", diskBytes: 1, tags: {} } };
+  await recordSpec(db(), place.versionId, "aws", { ...spec, homeRegion: "a", regions: ["a"] });
+  await recordSpec(db(), place.versionId, "aws", { ...spec, homeRegion: "a", regions: ["a", "b"] });
+  const kept = await specsOf(db(), [place.versionId]);
+  expect([...kept]).toEqual([[`${place.versionId} aws`, { ...spec, homeRegion: "a", regions: ["a", "b"] }]]);
+
+  await noteTagMove(db(), { containerId: "c", tag: "latest", previous: "sha256:1" });
+  await noteTagMove(db(), { containerId: "c", tag: "43", previous: "sha256:1" });
+  await noteTagMove(db(), { containerId: "c", tag: "43", previous: undefined });
+  expect(await tagMovesOf(db(), ["c", "other"])).toEqual([
+    { containerId: "c", tag: "43", previous: undefined },
+    { containerId: "c", tag: "latest", previous: "sha256:1" },
+  ]);
 });

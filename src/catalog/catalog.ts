@@ -50,7 +50,12 @@ export interface CatalogedContainer {
   readonly registry: string;
   readonly repository: string;
   readonly digest: string;
+  /** Those that point at it by our doing: its version's own, and the floating ones while it is active. */
   readonly tags: readonly string[];
+  /** candidate: under its version's own tag only. */
+  readonly state: "candidate" | "active";
+  /** Tags that follow when it is offered. */
+  readonly floating: readonly string[];
   readonly architectures: readonly string[];
   readonly release: number;
   readonly changedAt: string;
@@ -165,6 +170,12 @@ async function upsert(
     .execute();
 }
 
+/** Id of what a compose of a system leaves in a repository. */
+export function containerId(container: Pick<CatalogedContainer, "system" | "composeId" | "target" | "repository">) {
+  return derive("container", container.system, container.composeId, container.target, container.repository);
+}
+
+/** What somebody has offered meanwhile is not a candidate again because a release would have made it one. */
 export async function recordContainer(
   db: Db,
   container: Omit<CatalogedContainer, "changedAt" | "id">,
@@ -173,13 +184,16 @@ export async function recordContainer(
   const found = {
     digest: container.digest,
     tags: JSON.stringify(container.tags),
+    state: container.state,
+    floating: JSON.stringify(container.floating),
     architectures: JSON.stringify(container.architectures),
     changed_at: new Date(),
   };
+  const kept = container.state === "candidate" ? { ...found, tags: STILL_TAGGED, state: STILL_ACTIVE } : found;
   await db
     .insertInto("container_images")
     .values({
-      id: derive("container", container.system, container.composeId, container.target, container.repository),
+      id: containerId(container),
       system: container.system,
       compose_id: container.composeId,
       kind: container.kind,
@@ -190,9 +204,13 @@ export async function recordContainer(
       run_id: runId,
       ...found,
     })
-    .onConflict((conflict) => conflict.column("id").doUpdateSet(found))
+    .onConflict((conflict) => conflict.column("id").doUpdateSet(kept))
     .execute();
 }
+
+const STILL_ACTIVE = sql<"candidate" | "active">`container_images.state`;
+const STILL_TAGGED = sql<string>`case when container_images.state = 'active'
+  then container_images.tags else excluded.tags end`;
 
 export interface ImageFilter {
   readonly composeId?: string | undefined;
@@ -313,6 +331,8 @@ export async function listContainers(
     repository: found.repository,
     digest: found.digest,
     tags: found.tags,
+    state: found.state,
+    floating: found.floating,
     architectures: found.architectures,
     release: found.release_number,
     changedAt: found.changed_at.toISOString(),

@@ -1,5 +1,5 @@
 import type { ColumnType, Generated, JSONColumnType } from "kysely";
-import type { ErrorLike, Json } from "../model.ts";
+import type { ErrorLike, ImageSpec, Json } from "../model.ts";
 
 /**
  * The catalog's tables. Ids are derived from what a row is about, never generated, so a step that is repeated after a
@@ -87,12 +87,39 @@ export const CATALOG_MIGRATIONS = [
       );
     `,
   },
+  {
+    name: "catalog-0002-offers",
+    up: `
+      -- What the driver was told about an image: it is offered, taken back and brought to a late region with it later.
+      create table image_specs (
+        version_id text not null references image_versions (id),
+        target text not null,
+        spec jsonb not null,
+        primary key (version_id, target)
+      );
+
+      alter table container_images
+        add column state text not null default 'active' check (state in ('candidate', 'active')),
+        add column floating jsonb not null default '[]';
+
+      -- Where a floating tag pointed before a repository's new index took it; null: the tag was not there.
+      create table tag_moves (
+        container_id text not null,
+        tag text not null,
+        previous text,
+        noted_at timestamptz not null default now(),
+        primary key (container_id, tag)
+      );
+    `,
+  },
 ] as const;
 
 export interface CatalogTables {
   image_versions: ImageVersionTable;
   cloud_images: CloudImageTable;
   container_images: ContainerImageTable;
+  image_specs: ImageSpecTable;
+  tag_moves: TagMoveTable;
   transfers: TransferTable;
   transfer_acks: TransferAckTable;
 }
@@ -144,8 +171,23 @@ export interface ContainerImageTable {
   architectures: JSONColumnType<string[]>;
   release_number: number;
   run_id: string;
+  state: Generated<"candidate" | "active">;
+  floating: ColumnType<string[], string | undefined, string>;
   created_at: Generated<Date>;
   changed_at: Generated<Date>;
+}
+
+export interface ImageSpecTable {
+  version_id: string;
+  target: string;
+  spec: JSONColumnType<ImageSpec>;
+}
+
+export interface TagMoveTable {
+  container_id: string;
+  tag: string;
+  previous: string | null;
+  noted_at: Generated<Date>;
 }
 
 export interface TransferTable {

@@ -81,6 +81,7 @@ COMPOSE is the URL or the path of a compose/ directory.`,
     .argument("<compose>", "URL or path of the compose/ directory")
     .description("release a compose to every target its systems name; safe to repeat")
     .option("--system <name>", "only this system")
+    .addOption(new Option("--as <state>", "stop before the offer; promote it later").choices(["candidate"]))
     .option("--force", "look again although it was released")
     .option("--no-wait", "start it and return")
     .action((compose, options, command) =>
@@ -240,4 +241,27 @@ function addImages(program: Command, run: Run): void {
     .option("--compose <id>", "of this compose")
     .addOption(new Option("--format <name>", "the YAML that the website's get-amis writes").choices(["get-amis"]))
     .action((options, command) => run(command, async (session) => (await commands()).listAmis(session, options)));
+  const offers = () => import("./commands/offers.ts");
+  images
+    .command("promote")
+    .argument("<what...>", "compose, image, a cloud's id, or repository:tag")
+    .description("offer candidates: everywhere in one batch, floating tags last; taken back if part of it fails")
+    .option("--system <name>", "only of this system")
+    .option("--target <name>", "only in this target")
+    .option("--allow-missing", "offer what there is although a region lacks it")
+    .option("--dry-run", "say what would be offered")
+    .action((what, options, command) =>
+      run(command, async (session) => (await offers()).promote(session, what, options)),
+    );
+  images
+    .command("rollback")
+    .argument("<what...>", "compose, image, a cloud's id, or repository:tag")
+    .description("take back what was offered, in every cloud; floating tags go back to where they were")
+    .option("--system <name>", "only of this system")
+    .option("--target <name>", "only in this target")
+    .option("--deprecate", "leave images usable and mark them as outdated, instead of making them private")
+    .option("--dry-run", "say what would be taken back")
+    .action((what, options, command) =>
+      run(command, async (session) => (await offers()).rollback(session, what, options)),
+    );
 }

@@ -111,6 +111,7 @@ export async function writeRehearsalConfig(
         container: "vhds",
         home_region: "eastus",
         regions: ["eastus", "westeurope", "japaneast"],
+        offer: "public",
         credentials: {
           tenant_id: azure.tenantId,
           client_id: azure.clientId,

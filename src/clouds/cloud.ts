@@ -79,6 +79,12 @@ export interface Cloud {
   /** The inverse of `offer`: back to candidate. */
   withdraw(images: readonly CloudImage[], spec: ImageSpec, call: CallContext): Promise<void>;
 
+  /**
+   * Whether somebody without rights in the account sees each image, asked with a second identity; in the order given.
+   * Left out where the target has none.
+   */
+  witness?(images: readonly CloudImage[], call: CallContext): Promise<readonly boolean[]>;
+
   /** @throws CloudError `unsupported` for a state this cloud cannot express; `can.states` says so beforehand. */
   setState(image: CloudImage, state: LifecycleState, call: CallContext): Promise<void>;
   /** Removes an image with its staged disk, or a staged disk alone. What is gone already is a success. */

@@ -4,6 +4,11 @@ import { awsPublished, azurePublished, containerPublished } from "../bus/publish
 import type { PlannedImage } from "../compose/index.ts";
 import type { Prepared, ReleaseFacts } from "./groups.ts";
 
+/** What a message says of a planned image. */
+export type Announced = Pick<PlannedImage, "cloud" | "arch" | "name" | "definition" | "version" | "family"> & {
+  readonly artifact: Pick<PlannedImage["artifact"], "subvariant">;
+};
+
 /**
  * The message for one image in one target: one per cloud and architecture, with its whole region map.
  *
@@ -13,8 +18,8 @@ import type { Prepared, ReleaseFacts } from "./groups.ts";
  */
 export function announcement(
   facts: ReleaseFacts,
-  item: PlannedImage,
-  prepared: Prepared,
+  item: Announced,
+  prepared: Pick<Prepared, "target" | "images">,
   state: "active" | "candidate",
   sentAt: Date,
 ): OutgoingMessage[] {

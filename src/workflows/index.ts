@@ -6,11 +6,17 @@
 
 // What commands and pages show of a compose; they have no other door to it.
 export { offlinePlan, type Plan, type PlanItem } from "../compose/index.ts";
+export { type Choice, choose, readChosen } from "./chosen.ts";
 export { composeLocation } from "./compose-files.ts";
 export type * from "./groups.ts";
 export { livePlan } from "./live-plan.ts";
+export type { OfferOutcome } from "./offer-outcome.ts";
+export { promoteImages, whyNotPromoted } from "./promote-images.ts";
 export { QUEUES, type ReleaseInput, releaseCompose } from "./release-compose.ts";
 export { releaseContainer } from "./release-container.ts";
 export { releaseDisk } from "./release-disk.ts";
+export { rollBackRelease } from "./roll-back-release.ts";
 export type { PlanningServices, Services, Tables, TargetFacts, Targets } from "./services.ts";
+export { type OfferRequest, type StartedOffer, startOffer } from "./start-offer.ts";
 export { type Inspected, inspectCompose, type StartedRelease, startRelease } from "./start-release.ts";
+export { lookAtChosen } from "./steps/look-at-images.ts";

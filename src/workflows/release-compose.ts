@@ -17,15 +17,17 @@ export interface ReleaseInput {
   readonly system: string;
   /** What the caller saw there: a directory whose content was exchanged meanwhile is not released. */
   readonly composeId: string;
+  /** Stop before the offer, whatever the system's rules say. */
+  readonly as?: "candidate";
 }
 
 /** Names of the durable queues: one per cloud, so that one that is slow or down holds up no other. */
-export const QUEUES = ["releases", "aws", "azure", "gcp", "local", "registry", "mixed"] as const;
+export const QUEUES = ["releases", "aws", "azure", "gcp", "local", "registry", "mixed", "offers"] as const;
 
 export const releaseCompose = defineWorkflow({
   name: "release-compose",
   async run(flow: Flow<Services>, input: ReleaseInput): Promise<ReleaseOutcome> {
-    const { location, system, composeId } = input;
+    const { location, system, composeId, as } = input;
     const selection = await flow.step(readComposeStep, { location, system }, { key: "read compose" });
     if (selection.compose !== composeId) {
       throw new SlipwayError("conflict", `the compose there is ${selection.compose}, not ${composeId}`, {
@@ -47,7 +49,7 @@ export const releaseCompose = defineWorkflow({
           id: planned.id,
           items: planned.items,
           offerWhen: planned.offerWhen,
-          releaseAs: planned.releaseAs,
+          releaseAs: as ?? planned.releaseAs,
         };
         const workflow = planned.kind === "container" ? releaseContainer : releaseDisk;
         const handle = await flow.start(workflow, group, {

@@ -1,6 +1,6 @@
 /**
  * One container repository and all its architectures: push each by digest, join them in an index under the version's
- * own tag, then move the floating tags, then record and announce.
+ * own tag, then move the floating tags (remembering where they were), then record and announce.
  */
 import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { errorFrom, reportOf } from "../lib/errors.ts";
@@ -9,12 +9,14 @@ import type { IndexEntry } from "../registries/registry.ts";
 import type { ContainerGroup, GroupOutcome, TargetOutcome } from "./groups.ts";
 import type { Services } from "./services.ts";
 import { joinIndexStep } from "./steps/join-index.ts";
+import { noteTagsStep } from "./steps/note-tags.ts";
 import { type Pushed, pushContainerStep } from "./steps/push-container.ts";
 import { recordContainerStep } from "./steps/record-container.ts";
 import { surveyContainerStep } from "./steps/survey-container.ts";
 
 export const releaseContainer = defineWorkflow({
   name: "release-container",
+  version: 2,
   async run(flow: Flow<Services>, group: ContainerGroup): Promise<GroupOutcome> {
     const { items, facts } = group;
     const first = items[0]!;
@@ -22,8 +24,9 @@ export const releaseContainer = defineWorkflow({
     const targets = [...new Set(items.map((item) => item.target))];
     const arches = [...new Set(items.map((item) => item.arch))];
     const versionTags = first.versionTag === undefined ? [] : [first.versionTag];
-    const floating = group.releaseAs === "active" ? (first.tags ?? []) : [];
-    const tags = [...versionTags, ...floating];
+    const floating = first.tags ?? [];
+    const moving = group.releaseAs === "active" ? floating : [];
+    const tags = [...versionTags, ...moving];
 
     const { there } = await flow.step(
       surveyContainerStep,
@@ -32,6 +35,11 @@ export const releaseContainer = defineWorkflow({
     );
     const missing = targets.filter((target) => !there.some((known) => known.target === target));
     const pushes = await push(flow, group, repository, arches, missing);
+    if (moving.length > 0 && missing.length > 0) {
+      const { composeId, system } = facts;
+      const containers = missing.map((target) => ({ composeId, system, target, repository, version: versionTags[0] }));
+      await flow.step(noteTagsStep, { containers, tags: moving }, { key: "note tags" });
+    }
 
     const results = await flow.settle(
       missing.map((target) => async () => {
@@ -56,7 +64,7 @@ export const releaseContainer = defineWorkflow({
       written.sort((a, b) => targets.indexOf(a.target) - targets.indexOf(b.target));
       await flow.step(
         recordContainerStep,
-        { facts, repository, architectures: arches, tags, written },
+        { facts, repository, architectures: arches, tags, state: group.releaseAs, floating, written },
         { key: "record" },
       );
     }

@@ -13,14 +13,16 @@ import { inspectCompose, startRelease } from "./start-release.ts";
 const release = { location: "https://example.org/compose", composeId: "Fedora-43-20251021.0", system: "cloud" };
 
 /** An engine that has these runs and starts what it is told. */
-function engineWith(earlier: { generation: number; state: RunState; result?: string }[]) {
+function engineWith(earlier: { generation: number; state: RunState; result?: string; as?: string }[]) {
   const started: StartOptions[] = [];
   const asked: ListQuery[] = [];
   const idOf = (generation: number) => `${release.composeId}.${release.system}.${generation}`;
   const engine = {
     async list(query: ListQuery) {
       asked.push(query);
-      return earlier.map(({ generation, state }) => ({ id: idOf(generation), state }) as RunView);
+      return earlier.map(({ generation, state, as }) => {
+        return { id: idOf(generation), state, labels: as === undefined ? {} : { as } } as unknown as RunView;
+      });
     },
     async result(runId: string) {
       return { result: earlier.find(({ generation }) => idOf(generation) === runId)?.result };
@@ -58,6 +60,12 @@ test.each([
   {
     name: "after all targets failed",
     earlier: [{ generation: 1, state: "done", result: "failed" }],
+    how: "started",
+    generation: 2,
+  },
+  {
+    name: "after it stopped at candidates",
+    earlier: [{ generation: 1, state: "done", result: "done", as: "candidate" }],
     how: "started",
     generation: 2,
   },

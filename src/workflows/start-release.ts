@@ -5,7 +5,7 @@ import type { CallContext } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import { fetchComposeFiles } from "./compose-files.ts";
 import type { ReleaseOutcome } from "./groups.ts";
-import { releaseCompose } from "./release-compose.ts";
+import { type ReleaseInput, releaseCompose } from "./release-compose.ts";
 import type { PlanningServices, Services } from "./services.ts";
 
 export interface Inspected {
@@ -62,11 +62,11 @@ export interface StartedRelease {
 /**
  * Starts the release of a compose in a system, once: whoever asks first, from whichever process. A run that is under
  * way is joined, one that did everything is returned, one that failed in part is followed by a new generation, which
- * finds what is there and does the rest.
+ * finds what is there and does the rest. So is one that stopped at candidates when the whole release is asked for.
  */
 export async function startRelease(
   engine: Engine<Services>,
-  release: { location: string; composeId: string; system: string },
+  release: ReleaseInput,
   options: { force?: boolean } = {},
 ): Promise<StartedRelease> {
   const labels = { compose: release.composeId, system: release.system };
@@ -79,7 +79,12 @@ export async function startRelease(
   if (latest !== undefined) {
     generation = generationOf(latest);
     if (latest.state === "waiting" || latest.state === "running") how = "joined";
-    else if (latest.state === "done" && options.force !== true && (await didEverything(engine, latest.id)))
+    else if (
+      latest.state === "done" &&
+      options.force !== true &&
+      (latest.labels.as === undefined || latest.labels.as === release.as) &&
+      (await didEverything(engine, latest.id))
+    )
       how = "finished";
     else generation++;
   }
@@ -88,7 +93,7 @@ export async function startRelease(
     runId,
     queue: "releases",
     title: `${release.composeId} → ${release.system}`,
-    labels: { ...labels, location: release.location },
+    labels: { ...labels, location: release.location, ...(release.as === undefined ? {} : { as: release.as }) },
   });
   return { runId, how, handle };
 }

@@ -141,7 +141,7 @@ function imageRow(group: readonly CatalogedImage[], paint: Paint): string[] {
 function containerRow(container: CatalogedContainer, paint: Paint): string[] {
   const name = container.tags.length === 0 ? container.repository : `${container.repository}:${container.tags[0]}`;
   const arches = container.architectures.join(" ");
-  return [paint.good("active"), "registry", container.target, arches, name, container.registry];
+  return [paintState(container.state, paint), "registry", container.target, arches, name, container.registry];
 }
 
 function describeImage(group: readonly CatalogedImage[], paint: Paint): string {
@@ -165,6 +165,7 @@ function describeImage(group: readonly CatalogedImage[], paint: Paint): string {
 function describeContainer(container: CatalogedContainer, paint: Paint): string {
   return [
     paint.bold(`${container.registry}/${container.repository}`),
+    `state  ${container.state}`,
     `digest ${container.digest}`,
     `tags   ${container.tags.join(" ")}`,
     `arches ${container.architectures.join(" ")}`,

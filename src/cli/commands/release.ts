@@ -14,6 +14,7 @@ export interface ReleaseOptions {
   readonly system?: string;
   readonly wait?: boolean;
   readonly force?: boolean;
+  readonly as?: "candidate";
 }
 
 /** Releases a compose in every system that takes it, and follows until all is done. Safe to repeat. */
@@ -33,7 +34,8 @@ export async function releaseWith(
   const composeId = inspected.compose.id;
   const outcomes: ReleaseOutcome[] = [];
   for (const { system } of inspected.selections) {
-    const request = { location: inspected.compose.location, composeId, system };
+    const as = options.as === undefined ? {} : { as: options.as };
+    const request = { location: inspected.compose.location, composeId, system, ...as };
     const started = await startRelease(engine, request, { force: options.force === true });
     const how = { started: "run", joined: "joined run", finished: "already released by run" }[started.how];
     session.output.say(`${composeId} in ${system}: ${how} ${started.runId}`);

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Engine, LogLine, RunState, RunView, StepView } from "../../durable/index.ts";
 import { SlipwayError } from "../../lib/errors.ts";
-import { type ReleaseOutcome, type Services, startRelease } from "../../workflows/index.ts";
+import { type OfferOutcome, type ReleaseOutcome, type Services, startRelease } from "../../workflows/index.ts";
 import { follow } from "../follow.ts";
 import { describeError, duration, EXIT, type Paint, table } from "../output.ts";
 import type { Session } from "../session.ts";
+import { describeOffer, exitOfOffer } from "./offers.ts";
 import { asData, describeOutcome, exitOf } from "./release.ts";
 
 const FOLLOW_LOG_MS = 500;
@@ -123,7 +124,8 @@ export async function retryRun(
   if (compose === undefined || system === undefined || location === undefined) {
     throw new SlipwayError("unsupported", "only releases can be retried", { subject: root.id });
   }
-  const started = await startRelease(engine, { composeId: compose, system, location });
+  const as = root.labels.as === "candidate" ? { as: "candidate" as const } : {};
+  const started = await startRelease(engine, { composeId: compose, system, location, ...as });
   session.output.say(`${started.how === "finished" ? "already done by" : started.how} run ${started.runId}`);
   if (options.wait === false) return EXIT.done;
   return finish(session, engine, started.runId);
@@ -145,6 +147,11 @@ export async function resumeRun(session: Session, id: string): Promise<number> {
 async function finish(session: Session, engine: Engine<Services>, id: string): Promise<number> {
   await follow(session, engine, id);
   const result = (await engine.result(id)) as ReleaseOutcome;
+  if (Array.isArray((result as Partial<OfferOutcome>)?.containers)) {
+    const offer = result as unknown as OfferOutcome;
+    session.output.data(offer, (paint) => describeOffer(offer, paint));
+    return exitOfOffer(offer);
+  }
   if (!Array.isArray((result as Partial<ReleaseOutcome>)?.groups)) {
     session.output.data(result, (paint) => paint.good("done"));
     return EXIT.done;

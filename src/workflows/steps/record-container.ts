@@ -19,10 +19,13 @@ export const recordContainerStep = defineStep({
       repository: string;
       architectures: readonly string[];
       tags: readonly string[];
+      state: "candidate" | "active";
+      /** Tags that follow when it is offered. */
+      floating: readonly string[];
       written: readonly { target: string; digest: string }[];
     },
   ): Promise<null> {
-    const { facts, repository, architectures, tags, written } = input;
+    const { facts, repository, architectures, tags, state, floating, written } = input;
     const { services } = ctx;
     const registries = written.map(({ target, digest }) => ({
       target,
@@ -43,6 +46,8 @@ export const recordContainerStep = defineStep({
             repository,
             digest,
             tags,
+            state,
+            floating,
             architectures,
             release: facts.releaseNumber,
           },

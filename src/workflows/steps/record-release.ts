@@ -1,5 +1,6 @@
 import { enqueueMessages } from "../../bus/outbox.ts";
 import { recordImage, recordMissing, recordVersion } from "../../catalog/catalog.ts";
+import { recordSpec } from "../../catalog/offers.ts";
 import type { PlannedImage } from "../../compose/index.ts";
 import { defineStep } from "../../durable/index.ts";
 import { minutes } from "../../lib/units.ts";
@@ -36,6 +37,7 @@ export const recordReleaseStep = defineStep({
       for (const { item, prepared, state } of released) {
         const place = placementOf(facts, { item, spec: prepared.spec });
         await recordVersion(tx, versionOf(facts, item), ctx.run.id);
+        await recordSpec(tx, place.versionId, item.target, prepared.spec);
         // What somebody has offered meanwhile is not a candidate again because this run would have made it one.
         for (const image of prepared.images) {
           await recordImage(tx, place, { ...image, state: image.state === "active" ? "active" : state });

@@ -1,4 +1,5 @@
 import { recordImage, recordVersion } from "../../catalog/catalog.ts";
+import { recordSpec } from "../../catalog/offers.ts";
 import { defineStep } from "../../durable/index.ts";
 import { minutes } from "../../lib/units.ts";
 import type { CloudImage, StagedDisk } from "../../model.ts";
@@ -22,6 +23,7 @@ export const registerImageStep = defineStep({
     await services.db.transaction().execute(async (tx) => {
       await recordVersion(tx, versionOf(facts, journey.item), ctx.run.id);
       await recordImage(tx, placementOf(facts, journey), image);
+      await recordSpec(tx, placementOf(facts, journey).versionId, journey.item.target, spec);
     });
     ctx.log.info("registered", { target: journey.item.target, region: image.region, id: image.id });
     return image;

@@ -29,6 +29,8 @@ export const surveyContainerStep = defineStep({
     for (const target of targets) {
       const record = known.find((found) => found.target === target && found.repository === repository);
       if (record === undefined) continue;
+      // A candidate whose floating tags are wanted now.
+      if (record.state === "candidate" && tags.some((tag) => record.floating.includes(tag))) continue;
       if (!arches.every((arch) => record.architectures.includes(arch))) continue;
       const registry = await ctx.services.targets.registry(target, ctx);
       const found = await Promise.all(tags.map((tag) => registry.find(repository, tag, ctx)));

@@ -24,11 +24,18 @@ import { MiB } from "../../lib/units.ts";
 import type { Audience } from "../../model.ts";
 import { openRegistry, type Registry } from "../../registries/index.ts";
 import {
+  type Choice,
+  choose,
+  type OfferOutcome,
+  type OfferRequest,
+  promoteImages,
   QUEUES,
   releaseCompose,
   releaseContainer,
   releaseDisk,
+  rollBackRelease,
   type Services,
+  startOffer,
   startRelease,
   type Tables,
 } from "../index.ts";
@@ -100,6 +107,7 @@ export async function openStage() {
     hurry: 0.001,
   });
   engine.register([releaseCompose, releaseDisk, releaseContainer]);
+  engine.register([promoteImages, rollBackRelease]);
   await engine.launch();
 
   let plays = 0;
@@ -129,6 +137,13 @@ export async function openStage() {
       const path = join(location, "metadata/images.json");
       await writeFile(path, options.edit(await readFile(path, "utf8")));
     }
+    const offerRuns: string[] = [];
+    async function offer(requestOf: (choice: Choice) => OfferRequest): Promise<OfferOutcome> {
+      const request = requestOf(await choose(db, [COMPOSE], { system }));
+      const { runId, handle } = await startOffer(engine, request, COMPOSE);
+      offerRuns.push(runId);
+      return handle.result();
+    }
     return {
       system,
       target,
@@ -137,10 +152,19 @@ export async function openStage() {
       bad,
       cloud: (role: string) => clouds.get(target(role))!(),
       registry: () => registries.get(target("quay"))!(),
-      async release(force = false) {
-        const request = { location: pathToFileURL(location).href, composeId: COMPOSE, system };
+      async release(force = false, as?: "candidate") {
+        const only = as === undefined ? {} : { as };
+        const request = { location: pathToFileURL(location).href, composeId: COMPOSE, system, ...only };
         const started = await startRelease(engine, request, { force });
         return { ...started, outcome: await started.handle.result() };
+      },
+      /** Of everything the system has of the compose. */
+      promote: (allowMissing = false) => offer((choice) => ({ verb: "promote", choice, allowMissing })),
+      rollBack: (to: "candidate" | "deprecated" = "candidate") => offer((choice) => ({ verb: "rollback", choice, to })),
+      /** What promotions and rollbacks of it said. */
+      async offers() {
+        const all = await listMessages(db, { limit: 1000 });
+        return all.filter((message) => offerRuns.includes(message.runId ?? ""));
       },
       images: () => listImages(db, { system }),
       containers: () => listContainers(db, { system }),
