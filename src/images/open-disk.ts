@@ -58,6 +58,8 @@ const BASE_BYTES = 90 * MiB;
 const WORKER_BYTES = 8 * MiB;
 const SLOTS = 64;
 const INPUT_BYTES = 32 * MiB;
+/** With one decoder nobody else's bytes have to come first. */
+const SEQUENTIAL_INPUT_BYTES = 8 * MiB;
 
 /**
  * Looks at the artifact and says how large its disk is. Reads the end of the file where that tells the size; a format
@@ -274,7 +276,8 @@ async function drain(blocks: AsyncIterable<Block>): Promise<void> {
 function limitsOf(plan: DecodePlan, { lanes, memory = 256 * MiB }: OpenDiskOptions): ReaderLimits {
   const cores = Math.min(availableParallelism(), 4);
   const slots = Math.max(8, Math.min(SLOTS, Math.floor(memory / 8 / BLOCK_BYTES)));
-  const inputBytes = Math.min(INPUT_BYTES, Math.floor(memory / 8), plan.end - plan.start + MiB);
+  const most = plan.tasks.length > 1 ? INPUT_BYTES : SEQUENTIAL_INPUT_BYTES;
+  const inputBytes = Math.min(most, Math.floor(memory / 8), plan.end - plan.start + MiB);
   const left = memory - BASE_BYTES - slots * BLOCK_BYTES - inputBytes;
   const affordable = Math.max(2, Math.floor(left / (plan.decoderBytes + WORKER_BYTES)));
   return { lanes: Math.max(1, Math.min(lanes ?? cores, affordable, plan.tasks.length)), slots, inputBytes };
