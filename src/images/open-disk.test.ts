@@ -22,6 +22,7 @@ import {
   randomOf,
   writeArtifact,
 } from "./testing/make.ts";
+import { makeQcow2 } from "./testing/make-qcow2.ts";
 import { buildVhdFooter, parseVhdFooter } from "./vhd.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "slipway-disks-"));
@@ -88,6 +89,7 @@ const PACKERS: Record<string, (disk: Buffer) => Buffer | Promise<Buffer>> = {
   "vhd.gz": (disk) => makeGzip(makeVhd(disk)),
   "vhdfixed.gz": (disk) => makeGzip(makeVhd(disk)),
   "tar.gz": (disk) => makeGzip(makeSparseTar(disk)),
+  qcow2: (disk) => makeQcow2(disk, { compress: "deflate" }),
 };
 
 test("every format has a packer here", () => expect(Object.keys(PACKERS)).toEqual(DISK_FORMATS));
@@ -191,7 +193,7 @@ describe("damage", () => {
 
 describe("bombs", () => {
   const bomb = Buffer.alloc(8 * MiB);
-  test.each(["raw", "raw.xz", "raw.gz", "raw.zst", "vhdfixed.xz", "tar.gz"])(
+  test.each(["raw", "raw.xz", "raw.gz", "raw.zst", "vhdfixed.xz", "tar.gz", "qcow2"])(
     "%s beyond the limit is refused on opening",
     async (format) => {
       const artifact = artifactOf(format, await PACKERS[format]!(bomb));

@@ -16,6 +16,8 @@ import type { DecodePlan, DecodeTask } from "./decode/plan.ts";
 import type { CodecName, Geometry } from "./decode/protocol.ts";
 import { type Decoded, decode, type ReaderLimits } from "./decode/reader.ts";
 import { tarDiskBytes } from "./decode/tar-size.ts";
+import { readClusterMap } from "./qcow2/cluster-map.ts";
+import { readQcowBlocks } from "./qcow2/read-blocks.ts";
 import { buildVhdFooter, checkVhd, VHD_FOOTER_BYTES, vhdPadding } from "./vhd.ts";
 import { miniStream, padded, readXzIndex, type XzIndex, type XzStream } from "./xz-index.ts";
 
@@ -33,7 +35,7 @@ export interface OpenDiskOptions {
 
 export type DiskArtifact = Pick<Artifact, "url" | "bytes" | "sha256" | "format">;
 
-const CONTAINERS: Record<string, { codec: CodecName; holds: "raw" | "vhd" | "tar" }> = {
+const CONTAINERS: Record<string, { codec: CodecName; holds: "raw" | "vhd" | "tar" | "qcow2" }> = {
   raw: { codec: "none", holds: "raw" },
   "raw.xz": { codec: "xz", holds: "raw" },
   "raw.gz": { codec: "gzip", holds: "raw" },
@@ -45,6 +47,7 @@ const CONTAINERS: Record<string, { codec: CodecName; holds: "raw" | "vhd" | "tar
   "vhd.gz": { codec: "gzip", holds: "vhd" },
   "vhdfixed.gz": { codec: "gzip", holds: "vhd" },
   "tar.gz": { codec: "gzip", holds: "tar" },
+  qcow2: { codec: "none", holds: "qcow2" },
 };
 
 export const DISK_FORMATS: readonly string[] = Object.keys(CONTAINERS);
@@ -94,7 +97,14 @@ export async function openDisk(
       });
     }
     const opening: Opening = { artifact, source, ranged, options, maxBytes: options.maxVirtualBytes ?? 64 * GiB, call };
-    return await (container.holds === "tar" ? openTar(opening) : openPlain(opening, container.codec, container.holds));
+    switch (container.holds) {
+      case "tar":
+        return await openTar(opening);
+      case "qcow2":
+        return await openQcow(opening);
+      default:
+        return await openPlain(opening, container.codec, container.holds);
+    }
   } catch (error) {
     await source.close();
     throw error;
@@ -116,6 +126,18 @@ async function openTar(opening: Opening): Promise<BlockSource> {
   if (bytes > maxBytes) throw tooLarge(source.url, bytes, maxBytes);
   const layout = layOut("raw", opening.options.wants, bytes, source.url);
   return diskOf(opening, layout, { ...oneTask(opening, "gzip", layout.geometry, bytes), tar: true });
+}
+
+async function openQcow(opening: Opening): Promise<BlockSource> {
+  const { artifact, source, ranged, options, maxBytes, call } = opening;
+  const map = await readClusterMap(source, { bytes: artifact.bytes, ranged }, maxBytes, call);
+  const layout = layOut("raw", options.wants, map.header.bytes, source.url);
+  const reading = {
+    ...{ map, source, fileBytes: artifact.bytes, sha256: artifact.sha256, diskEnd: layout.geometry.diskEnd },
+    // No workers and no chunks of input: what those would take is for blocks in the making.
+    slots: slotsIn(options.memory),
+  };
+  return sourceOf(opening, layout, "random", (wanted, read) => readQcowBlocks(reading, wanted, read));
 }
 
 async function openPlain(opening: Opening, codec: CodecName, holds: "raw" | "vhd"): Promise<BlockSource> {
@@ -272,10 +294,14 @@ async function drain(blocks: AsyncIterable<Block>): Promise<void> {
   for await (const block of blocks) block.release();
 }
 
+function slotsIn(memory = 256 * MiB): number {
+  return Math.max(8, Math.min(SLOTS, Math.floor(memory / 8 / BLOCK_BYTES)));
+}
+
 /** Fits threads and buffers into the memory that is allowed; two lanes are kept even where one would be safer. */
 function limitsOf(plan: DecodePlan, { lanes, memory = 256 * MiB }: OpenDiskOptions): ReaderLimits {
   const cores = Math.min(availableParallelism(), 4);
-  const slots = Math.max(8, Math.min(SLOTS, Math.floor(memory / 8 / BLOCK_BYTES)));
+  const slots = slotsIn(memory);
   const most = plan.tasks.length > 1 ? INPUT_BYTES : SEQUENTIAL_INPUT_BYTES;
   const inputBytes = Math.min(most, Math.floor(memory / 8), plan.end - plan.start + MiB);
   const left = memory - BASE_BYTES - slots * BLOCK_BYTES - inputBytes;
@@ -284,8 +310,25 @@ function limitsOf(plan: DecodePlan, { lanes, memory = 256 * MiB }: OpenDiskOptio
 }
 
 function diskOf(opening: Opening, layout: Layout, plan: DecodePlan): BlockSource {
-  const { source, artifact, options } = opening;
+  const { source, options } = opening;
   const limits = limitsOf(plan, options);
+  const access = plan.tasks.length > 1 || plan.codec === "none" ? "random" : "sequential";
+  return sourceOf(opening, layout, access, async function* (wanted, readOptions) {
+    const result: Decoded = { trailer: undefined, bytes: 0 };
+    yield* decode(plan, source, limits, wanted, readOptions, result);
+    if (result.trailer && layout.decodedVhdBytes !== undefined) {
+      checkVhd(result.trailer, layout.decodedVhdBytes, source.url);
+    }
+  });
+}
+
+/** What is the same for every format: who is asked what is wanted, and the footer that comes after the content. */
+function sourceOf(
+  { source, artifact }: Opening,
+  layout: Layout,
+  access: BlockSource["access"],
+  content: (wanted: Uint8Array, options: ReadOptions) => AsyncGenerator<Block>,
+): BlockSource {
   const closed = new AbortController();
 
   async function* read(readOptions: ReadOptions): AsyncGenerator<Block> {
@@ -293,11 +336,7 @@ function diskOf(opening: Opening, layout: Layout, plan: DecodePlan): BlockSource
     const isWanted = readOptions.wanted ?? (() => true);
     // Asked once: the answer may change while blocks are acknowledged, and both halves of a block must agree.
     const wanted = Uint8Array.from({ length: blockCount(layout.bytes) }, (_, index) => (isWanted(index) ? 1 : 0));
-    const result: Decoded = { trailer: undefined, bytes: 0 };
-    yield* decode(plan, source, limits, wanted, { ...readOptions, signal }, result);
-    if (result.trailer && layout.decodedVhdBytes !== undefined) {
-      checkVhd(result.trailer, layout.decodedVhdBytes, source.url);
-    }
+    yield* content(wanted, { ...readOptions, signal });
     if (layout.footerAfter === undefined) return;
 
     const index = layout.footerAfter / BLOCK_BYTES;
@@ -310,9 +349,7 @@ function diskOf(opening: Opening, layout: Layout, plan: DecodePlan): BlockSource
   }
 
   return {
-    bytes: layout.bytes,
-    access: plan.tasks.length > 1 || plan.codec === "none" ? "random" : "sequential",
-    read,
+    ...{ bytes: layout.bytes, access, read },
     async close() {
       closed.abort();
       await source.close();

@@ -18,6 +18,7 @@ const inTools = (path) => () => (existsSync(join(tools, path)) ? undefined : `${
 /** Suite → what it needs. A suite without an entry is a mistake, found below. */
 const NEEDS = {
   "disk-full.test.ts": [() => (process.getuid?.() === 0 ? undefined : "only root may mount a small file system")],
+  "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],
