@@ -18,6 +18,7 @@ export interface RunningRehearsal {
   readonly caPem: string;
   readonly credentials: {
     readonly aws: { readonly account: string; readonly accessKeyId: string; readonly secretAccessKey: string };
+    readonly awsOutsider: { readonly accessKeyId: string; readonly secretAccessKey: string };
     readonly azure: {
       readonly tenantId: string;
       readonly clientId: string;
@@ -77,7 +78,7 @@ export async function writeRehearsalConfig(
   directory: string,
   options: { listen?: string; system?: string } = {},
 ): Promise<string> {
-  const { aws, azure, registry } = rehearsal.credentials;
+  const { aws, awsOutsider, azure, registry } = rehearsal.credentials;
   const secrets = join(directory, "secrets");
   await mkdir(secrets, { recursive: true, mode: 0o700 });
   const secret = async (name: string, value: string) => {
@@ -98,6 +99,10 @@ export async function writeRehearsalConfig(
         regions: ["us-east-1", "us-west-2", "eu-central-1", "ap-southeast-2"],
         offer: "public",
         credentials: { access_key_id: aws.accessKeyId, secret_access_key: await secret("aws", aws.secretAccessKey) },
+        witness: {
+          access_key_id: awsOutsider.accessKeyId,
+          secret_access_key: await secret("aws-witness", awsOutsider.secretAccessKey),
+        },
         endpoints: { ec2: rehearsal.urls.ec2, ebs: rehearsal.urls.ebs, sts: rehearsal.urls.sts },
         ca_file: "ca.crt",
       },

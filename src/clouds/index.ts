@@ -16,13 +16,14 @@ export { dryRun, type Intention, inProduction, type Limits } from "./wrappers.ts
 
 /** A target as the configuration names it, with its secrets resolved. */
 export type CloudOptions =
-  | ({ readonly cloud: "aws"; readonly credentials: AwsOptions["credentials"] | { readonly profile?: string } } & Omit<
+  | ({ readonly cloud: "aws"; readonly credentials: AwsKey; readonly witness?: AwsKey } & Omit<
       AwsOptions,
-      "credentials"
+      "credentials" | "witness"
     >)
   | ({ readonly cloud: "azure" } & AzureOptions)
   | ({ readonly cloud: "local" } & LocalOptions);
 
+type AwsKey = AwsOptions["credentials"] | { readonly profile?: string };
 type Driver = CloudOptions["cloud"];
 type OptionsOf<Name extends Driver> = Extract<CloudOptions, { cloud: Name }>;
 
@@ -60,11 +61,13 @@ async function openDriver(options: CloudOptions): Promise<Cloud> {
 }
 
 /** Without keys of its own a target uses what AWS's own tools would use. */
-async function openAwsTarget({ credentials, ...options }: OptionsOf<"aws">): Promise<Cloud> {
+async function openAwsTarget({ credentials, witness, ...options }: OptionsOf<"aws">): Promise<Cloud> {
   const [{ openAws }, { defaultCredentials }] = await Promise.all([
     import("./aws/aws.ts"),
     import("./aws/default-credentials.ts"),
   ]);
-  const known = typeof credentials === "function" || "accessKeyId" in credentials;
-  return openAws({ ...options, credentials: known ? credentials : defaultCredentials(credentials.profile) });
+  const keyOf = (key: AwsKey) =>
+    typeof key === "function" || "accessKeyId" in key ? key : defaultCredentials(key.profile);
+  const outsider = witness === undefined ? {} : { witness: keyOf(witness) };
+  return openAws({ ...options, credentials: keyOf(credentials), ...outsider });
 }

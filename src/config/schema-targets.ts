@@ -23,6 +23,14 @@ const regionList = z
   .min(1)
   .superRefine((regions, context) => noRepeats(regions, context, "region"));
 
+const awsCredentials = z.union(
+  [
+    z.strictObject({ access_key_id: valueOrRef, secret_access_key: secret, session_token: secret.optional() }),
+    z.strictObject({ profile: z.string().min(1) }),
+  ],
+  { error: "expected {access_key_id, secret_access_key} with secrets as {env: NAME} or {file: PATH}, or {profile}" },
+);
+
 const aws = z.strictObject({
   cloud: z.literal("aws"),
   ...common,
@@ -39,18 +47,14 @@ const aws = z.strictObject({
     .default("copy")
     .describe("`copy`: AWS copies from the home region; `direct`: every region is written from the source."),
   offer,
-  credentials: z
-    .union(
-      [
-        z.strictObject({ access_key_id: valueOrRef, secret_access_key: secret, session_token: secret.optional() }),
-        z.strictObject({ profile: z.string().min(1) }),
-      ],
-      {
-        error: "expected {access_key_id, secret_access_key} with secrets as {env: NAME} or {file: PATH}, or {profile}",
-      },
-    )
+  credentials: awsCredentials
     .optional()
     .describe("Default: what the SDK finds (environment, web identity, instance role)."),
+  witness: awsCredentials
+    .optional()
+    .describe(
+      "Credentials of another account without rights in this one: before an offer it must not see the images, afterwards it must.",
+    ),
   endpoints: z
     .strictObject({ ec2: endpoint, ebs: endpoint, s3: endpoint, sts: endpoint })
     .partial()

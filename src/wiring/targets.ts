@@ -101,16 +101,18 @@ async function awsOptions(target: AwsTarget, environment: Environment): Promise<
     ...(endpoints === undefined ? {} : { endpoints: defined(endpoints) }),
     ...(await certificate(target.ca_file)),
     offer: target.offer.to,
-    credentials:
-      credentials === undefined || "profile" in credentials
-        ? (credentials ?? {})
-        : {
-            accessKeyId: await resolveValue(credentials.access_key_id, environment),
-            secretAccessKey: await resolveSecret(credentials.secret_access_key, environment),
-            ...(credentials.session_token === undefined
-              ? {}
-              : { sessionToken: await resolveSecret(credentials.session_token, environment) }),
-          },
+    credentials: (await awsKey(credentials, environment)) ?? {},
+    ...(target.witness === undefined ? {} : { witness: (await awsKey(target.witness, environment)) ?? {} }),
+  };
+}
+
+async function awsKey(credentials: AwsTarget["credentials"], environment: Environment) {
+  if (credentials === undefined || "profile" in credentials) return credentials;
+  const { access_key_id, secret_access_key, session_token } = credentials;
+  return {
+    accessKeyId: await resolveValue(access_key_id, environment),
+    secretAccessKey: await resolveSecret(secret_access_key, environment),
+    ...(session_token === undefined ? {} : { sessionToken: await resolveSecret(session_token, environment) }),
   };
 }
 

@@ -1,5 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { AWS_PUBLISHER, type AwsSimulator, createAwsSimulator } from "../../../rehearsal/src/aws/index.ts";
+import {
+  AWS_OUTSIDER,
+  AWS_PUBLISHER,
+  type AwsSimulator,
+  createAwsSimulator,
+} from "../../../rehearsal/src/aws/index.ts";
 import { createAuthority, serve } from "../../../rehearsal/src/tls.ts";
 import { BLOCK_BYTES, blockCount } from "../../images/block-source.ts";
 import { memoryJournal } from "../../images/journal.ts";
@@ -10,7 +15,7 @@ import { describeCloud } from "../testing/contract.ts";
 import { digestsOf, fakeDisk, tapped } from "../testing/disks.ts";
 import type { CloudHarness } from "../testing/harness.ts";
 import { tap } from "../testing/taps.ts";
-import { openAws } from "./aws.ts";
+import { type AwsOptions, openAws } from "./aws.ts";
 import { AWS_SPEC, awsLevers, awsOperation } from "./testing/harness.ts";
 
 const authority = createAuthority();
@@ -40,6 +45,27 @@ describe("what only AWS has", () => {
       const right = fakeDisk(spec.diskBytes, [2], "right");
       const staged = await cloud.upload(right, spec, memoryJournal(), call);
       expect(await readAll(cloud, staged, right.bytes)).toEqual(await digestsOf(right, call));
+    } finally {
+      await harness.close();
+    }
+  });
+
+  test("the witness sees what everybody sees: nothing before the offer, all of it afterwards", async () => {
+    const harness = await awsHarness({ witness: AWS_OUTSIDER });
+    try {
+      const { cloud } = harness;
+      const spec = harness.spec();
+      const staged = await cloud.upload(fakeDisk(spec.diskBytes, [1]), spec, memoryJournal(), call);
+      const home = await cloud.register(staged, spec, call);
+      const images = [home];
+      for await (const outcome of cloud.replicate(home, spec, ["eu-west-1"], call)) {
+        if ("image" in outcome) images.push(outcome.image);
+      }
+      expect(await cloud.witness?.(images, call)).toEqual([false, false]);
+      await cloud.offer([images[1]!], spec, { to: "public" }, call);
+      expect(await cloud.witness?.(images, call)).toEqual([false, true]);
+      await cloud.withdraw(images, spec, call);
+      expect(await cloud.witness?.(images, call)).toEqual([false, false]);
     } finally {
       await harness.close();
     }
@@ -167,7 +193,7 @@ async function readAll(cloud: Cloud, staged: StagedDisk, bytes: number): Promise
 }
 
 async function awsHarness(
-  changes: { zeroBlocks?: "write" | "skip" } = {},
+  changes: Pick<AwsOptions, "zeroBlocks" | "witness"> = {},
 ): Promise<CloudHarness & { simulator: AwsSimulator }> {
   const simulator = createAwsSimulator();
   simulator.state.behaviour.visibleAfterMs = 5;

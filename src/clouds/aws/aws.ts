@@ -5,9 +5,10 @@
  * (`register.ts`), copied to the other regions (`replicate.ts`) and shared (`offer.ts`, `states.ts`). Everything is found
  * again by tags (`tags.ts`). Refuses to know composes, catalogs and who decides. Start reading at `openAws`.
  */
+import type { CallContext } from "../../lib/call.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { GiB } from "../../lib/units.ts";
-import type { Region } from "../../model.ts";
+import type { CloudImage, Region } from "../../model.ts";
 import type { Cloud, CloudResource, Found } from "../cloud.ts";
 import { isReady, openAccount, stagedOf } from "./account.ts";
 import { check } from "./check.ts";
@@ -21,6 +22,7 @@ import { setState } from "./states.ts";
 import { DISK_KEY, fromAws, KEY } from "./tags.ts";
 import { upload } from "./upload.ts";
 import { DEFAULT_PACE, type Pace } from "./waiting.ts";
+import { witness } from "./witness.ts";
 
 export type { AwsCredentials } from "./signature.ts";
 
@@ -35,6 +37,8 @@ export interface AwsOptions extends Omit<ConnectionOptions, "connections"> {
   /** Most puts under way at a time; each is 512 KiB. Default 128: 1000 puts/s, AWS's limit, at 128 ms each. */
   readonly inFlight?: number | undefined;
   readonly pace?: Partial<Pace> | undefined;
+  /** Credentials of an account that has nothing to do with this one: what it sees, everybody sees. */
+  readonly witness?: ConnectionOptions["credentials"] | undefined;
 }
 
 const IN_FLIGHT = 128;
@@ -42,6 +46,7 @@ const IN_FLIGHT = 128;
 export function openAws(options: AwsOptions): Cloud {
   const inFlight = options.inFlight ?? IN_FLIGHT;
   const connection = connect({ ...options, connections: inFlight });
+  const outsider = options.witness && connect({ ...options, credentials: options.witness, connections: 1 });
   const account = openAccount(connection, { ...DEFAULT_PACE, ...options.pace });
   const uploading = { zeroBlocks: options.zeroBlocks ?? "write", inFlight } as const;
   const checking = {
@@ -136,7 +141,10 @@ export function openAws(options: AwsOptions): Cloud {
     remove: (what, call) => remove(account, what, call),
     // The snapshot is what the image boots from: nothing is left over on the way.
     async tidy() {},
-    close: () => connection.close(),
+    ...(outsider && { witness: (images: readonly CloudImage[], call: CallContext) => witness(outsider, images, call) }),
+    async close() {
+      await Promise.all([connection.close(), outsider?.close()]);
+    },
   };
 }
 
