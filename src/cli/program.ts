@@ -72,8 +72,18 @@ COMPOSE is the URL or the path of a compose/ directory.`,
     .option("--system <name>", "only this system")
     .option("--offline", "ask no cloud what it already has")
     .option("--detailed-exitcode", "exit 10 if there is something to do")
+    .option("--out <file>", 'write the plan down for "slipway apply"')
     .action((compose, options, command) =>
       run(command, async (session) => (await import("./commands/plan.ts")).plan(session, compose, options)),
+    );
+
+  program
+    .command("apply")
+    .argument("<plan>", "a file that plan --out wrote")
+    .description("do what a plan says, if the world is still what it was made for")
+    .option("--no-wait", "start it and return")
+    .action((path, options, command) =>
+      run(command, async (session) => (await import("./commands/plan.ts")).apply(session, path, options)),
     );
 
   program

@@ -41,6 +41,12 @@ export interface Cloud {
    */
   check(specs: readonly ImageSpec[], call: CallContext): Promise<Finding[]>;
 
+  /**
+   * What the account has of everything that is counted, with the limit and what could make room. Creates nothing.
+   * Left out where nothing can be asked. @throws CloudError
+   */
+  quotas?(specs: readonly ImageSpec[], call: CallContext): Promise<readonly Quota[]>;
+
   /** Every region the account may use, for targets that want `all`. Left out where a region list cannot be asked for. */
   regions?(call: CallContext): Promise<readonly Region[]>;
 
@@ -125,6 +131,26 @@ export interface Finding {
   readonly message: string;
   readonly next?: string;
   readonly code?: ErrorCode;
+}
+
+/** One thing of which an account has only so many. */
+export interface Quota {
+  /** Absent: of the whole account or gallery. */
+  readonly region?: Region;
+  /** As the vendor calls it: `public AMIs`. */
+  readonly subject: string;
+  readonly used: number;
+  readonly limit: number;
+  /** `default`: what the vendor grants everybody; how much this account was granted cannot be asked. */
+  readonly limitFrom: "account" | "default" | "fixed";
+  /** What of a release counts: an image that is made in that region, one that becomes public there, a copy made to it. */
+  readonly counts: "images" | "public-images" | "copies";
+  /** Beyond it things wait instead of failing. */
+  readonly waits?: boolean;
+  /** Images of ours whose end makes room, oldest first; a few, not all. */
+  readonly retirable: readonly { readonly id: string; readonly name: string; readonly createdAt?: string }[];
+  /** How to get more. */
+  readonly increase?: string;
 }
 
 export interface Found {

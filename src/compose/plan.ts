@@ -45,6 +45,7 @@ function itemOf(image: PlannedImage, { regions, reason }: RegionPlan): PlanItem 
     ...(repository === undefined ? {} : { repository }),
     ...(tags === undefined ? {} : { tags: versionTag === undefined ? tags : [versionTag, ...tags] }),
     regions,
+    sha256: image.artifact.sha256,
     ...(reason === undefined ? {} : { reason }),
   };
 }

@@ -214,6 +214,7 @@ export interface Selection {
   readonly notes: readonly string[];
 }
 
+/** `share`: it is there as a candidate and would be offered. */
 export type RegionVerb = "create" | "copy" | "share" | "exists" | "resume";
 
 /** `slipway plan --output json`. A public interface: fields are added, never renamed. */
@@ -237,4 +238,6 @@ export interface PlanItem {
   readonly tags?: readonly string[];
   readonly regions: Readonly<Record<Region, RegionVerb>>;
   readonly reason?: string;
+  /** Of the artifact, as the compose says: what the plan was made for. */
+  readonly sha256: string;
 }

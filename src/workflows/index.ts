@@ -6,11 +6,14 @@
 
 // What commands and pages show of a compose; they have no other door to it.
 export { offlinePlan, type Plan, type PlanItem } from "../compose/index.ts";
+export { askPreflight } from "./ask-preflight.ts";
 export { type Choice, choose, readChosen } from "./chosen.ts";
 export { composeLocation } from "./compose-files.ts";
 export type * from "./groups.ts";
 export { livePlan } from "./live-plan.ts";
 export type { OfferOutcome } from "./offer-outcome.ts";
+export { type PlanFile, type PlanWithPreflight, readPlan, whatMoved, writePlan } from "./plan-file.ts";
+export type { Preflight } from "./preflight.ts";
 export { promoteImages, whyNotPromoted } from "./promote-images.ts";
 export { QUEUES, type ReleaseInput, releaseCompose } from "./release-compose.ts";
 export { releaseContainer } from "./release-container.ts";

@@ -164,3 +164,16 @@ test("Ctrl-C stops the plan instead of becoming a reason in it", async () => {
   const services = { targets: { cloud: async () => cloud } } as unknown as PlanningServices;
   await expect(livePlan(selectionOf(plannedImage()), services, quietCall(stop.signal))).rejects.toThrow("aborted");
 });
+
+test.each([
+  { releaseAs: "active", to: "public", verb: "share" },
+  { releaseAs: "candidate", to: "public", verb: "exists" },
+  { releaseAs: "active", to: "nobody", verb: "exists" },
+] as const)("a candidate released as $releaseAs to $to: $verb", async ({ releaseAs, to, verb }) => {
+  const item = plannedImage();
+  const candidate = cloudThat((region) => ({ image: { ...image(region).image!, state: "candidate" } }));
+  const targets = { cloud: async () => candidate, facts: () => ({ audience: { to } }) };
+  const groups = [{ id: "g", kind: "disk", items: [item], offerWhen: "all", releaseAs }] as const;
+  const plan = await livePlan({ ...selectionOf(item), groups }, { targets } as unknown as PlanningServices, call);
+  expect(plan.items[0]?.regions).toEqual({ "us-east-1": verb, "eu-west-1": verb });
+});

@@ -20,7 +20,15 @@ export async function livePlan(selection: Selection, services: PlanningServices,
   await Promise.all(
     selection.items.map(async (item) => {
       try {
-        answers.set(item, await (item.cloud === "registry" ? askRegistry : askCloud)(item, services, call));
+        answers.set(
+          item,
+          await (item.cloud === "registry" ? askRegistry : askCloud)(
+            item,
+            services,
+            call,
+            isOffered(selection, item, services),
+          ),
+        );
       } catch (error) {
         call.signal.throwIfAborted();
         const { code, message, next } = reportOf(error);
@@ -35,7 +43,18 @@ export async function livePlan(selection: Selection, services: PlanningServices,
   return planOf(selection, (item) => answers.get(item)!);
 }
 
-async function askCloud(item: PlannedImage, services: PlanningServices, call: CallContext): Promise<RegionPlan> {
+/** Whether a release would let anybody see it. */
+export function isOffered(selection: Selection, item: PlannedImage, services: PlanningServices): boolean {
+  const group = selection.groups.find((one) => one.items.includes(item));
+  return group?.releaseAs === "active" && services.targets.facts(item.target).audience.to !== "nobody";
+}
+
+async function askCloud(
+  item: PlannedImage,
+  services: PlanningServices,
+  call: CallContext,
+  offered: boolean,
+): Promise<RegionPlan> {
   const cloud = await services.targets.cloud(item.target, call);
   const regions = item.allRegions ? await allRegions(services, item.target, item.homeRegion, call) : item.regions;
   const spec = imageSpec(item, regions);
@@ -49,7 +68,8 @@ async function askCloud(item: PlannedImage, services: PlanningServices, call: Ca
         const found = await cloud.find(spec, region, call);
         if (found.image !== undefined) {
           const there = cloud.can.regionalCopies ? [region] : spec.regions;
-          for (const one of there) verbs.set(one, "exists");
+          const verb = found.image.state === "candidate" && offered ? "share" : "exists";
+          for (const one of there) verbs.set(one, verb);
         } else if (found.foreign !== undefined)
           reasons.push(`${region}: ${found.foreign.reason} (${found.foreign.id})`);
         else if (found.staged !== undefined) verbs.set(region, "resume");

@@ -71,6 +71,27 @@ describe("what only AWS has", () => {
     }
   });
 
+  test("quotas count everybody's images in a region and offer only ours to retire, oldest first", async () => {
+    const harness = await awsHarness();
+    try {
+      const { cloud } = harness;
+      const spec = harness.spec();
+      const staged = await cloud.upload(fakeDisk(spec.diskBytes, [1]), spec, memoryJournal(), call);
+      const home = await cloud.register(staged, spec, call);
+      await cloud.offer([home], spec, { to: "public" }, call);
+      const found = (await cloud.quotas?.([spec], call)) ?? [];
+      expect(found.map(({ region, subject, used }) => `${region} ${subject} ${used}`)).toEqual(
+        [1, 0, 0].flatMap((used, position) => {
+          const region = spec.regions[position];
+          return [`${region} AMIs ${used}`, `${region} concurrent snapshot copies 0`, `${region} public AMIs ${used}`];
+        }),
+      );
+      expect(found[2]).toMatchObject({ limit: 5, limitFrom: "default", retirable: [{ id: home.id, name: spec.name }] });
+    } finally {
+      await harness.close();
+    }
+  });
+
   test.each([[[0, 3]], [[0]]])("a last block that is short is sent whole and read back short (%j)", async (nonZero) => {
     const harness = await awsHarness();
     try {

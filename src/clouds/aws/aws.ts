@@ -14,6 +14,7 @@ import { isReady, openAccount, stagedOf } from "./account.ts";
 import { check } from "./check.ts";
 import { type ConnectionOptions, connect } from "./connection.ts";
 import { offer, withdraw } from "./offer.ts";
+import { quotas } from "./quotas.ts";
 import { readBack } from "./read-back.ts";
 import { architectureOf, foreignReason, isMine, register } from "./register.ts";
 import { remove } from "./remove.ts";
@@ -67,6 +68,8 @@ export function openAws(options: AwsOptions): Cloud {
     },
 
     check: (specs, call) => check(account, checking, specs, call),
+
+    quotas: (specs, call) => quotas(account, specs, call),
 
     regions: (call) => account.enabledRegions(options.homeRegion, call),
 

@@ -17,6 +17,7 @@ import { checkTarget } from "./check.ts";
 import { listImages } from "./inventory.ts";
 import { imageId, refOf, refOfId, regionName, type VersionRef } from "./names.ts";
 import type { AzureOptions } from "./options.ts";
+import { quotas } from "./quotas.ts";
 import { readBlocks } from "./read-back.ts";
 import { registerImage } from "./register.ts";
 import { replicateImage } from "./replicate.ts";
@@ -50,6 +51,7 @@ export function openAzure(options: AzureOptions): Cloud {
     },
 
     check: (specs, call) => checkTarget(session, specs, call),
+    quotas: (_specs, call) => quotas(session, call),
 
     async find(spec, region, call): Promise<Found> {
       const ref = refOf(spec);
