@@ -12,6 +12,7 @@ import type { LocalOptions } from "./local/local.ts";
 import { DEFAULT_LIMITS, inProduction, type Limits } from "./wrappers.ts";
 
 export type { Cloud } from "./cloud.ts";
+export { uploadPlaces } from "./gate.ts";
 export { dryRun, type Intention, inProduction, type Limits } from "./wrappers.ts";
 
 /** A target as the configuration names it, with its secrets resolved. */

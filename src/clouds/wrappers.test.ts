@@ -32,7 +32,7 @@ test("only so many calls run at one time, and one that is stopped while it waits
       return {};
     },
   } as unknown as Cloud;
-  const cloud = limited(driver, { uploads: 1, calls: 2 });
+  const cloud = limited(driver, { calls: 2 });
   const stop = new AbortController();
   const waiting = [cloud.find(spec, "a", call), cloud.find(spec, "b", call), cloud.find(spec, "c", call)];
   const stopped = cloud.find(spec, "d", quietCall(stop.signal));

@@ -3,13 +3,12 @@
  */
 
 import type { CallContext, Log } from "../lib/call.ts";
-import { SlipwayError } from "../lib/errors.ts";
 import type { CloudImage, StagedDisk } from "../model.ts";
 import type { Cloud, Found, RegionOutcome } from "./cloud.ts";
 import { CloudError } from "./errors.ts";
+import { gate } from "./gate.ts";
 
-/** Two uploads keep one core busy decoding and one wire busy sending; calls are small. */
-export const DEFAULT_LIMITS: Limits = { uploads: 2, calls: 16 };
+export const DEFAULT_LIMITS: Limits = { calls: 16 };
 
 /** A driver with everything around it that production has. The contract tests drivers this way. */
 export function inProduction(driver: Cloud, limits: Limits = DEFAULT_LIMITS): Cloud {
@@ -134,68 +133,23 @@ export function logged(driver: Cloud): Cloud {
 }
 
 export interface Limits {
-  /** Uploads at one time for the target; each has a decoder and its own in-flight blocks. */
-  readonly uploads: number;
-  /** Other calls at one time. Reading back counts, listing does not: who lists often calls again inside the loop. */
+  /** Calls at one time, but for uploads (`gate.ts`). Reading back counts, listing does not: who lists often calls again inside the loop. */
   readonly calls: number;
 }
 
 /** Lets only so many calls run at one time; the others wait their turn, and stop waiting when their signal says so. */
 export function limited(driver: Cloud, limits: Limits): Cloud {
-  const uploads = semaphore(limits.uploads);
-  const calls = semaphore(limits.calls);
+  const calls = gate(limits.calls);
   return {
     ...driver,
     check: (specs, call) => calls(call.signal, () => driver.check(specs, call)),
     find: (spec, region, call) => calls(call.signal, () => driver.find(spec, region, call)),
-    upload: (disk, spec, journal, call) => uploads(call.signal, () => driver.upload(disk, spec, journal, call)),
     register: (staged, spec, call) => calls(call.signal, () => driver.register(staged, spec, call)),
     offer: (images, spec, to, call) => calls(call.signal, () => driver.offer(images, spec, to, call)),
     withdraw: (images, spec, call) => calls(call.signal, () => driver.withdraw(images, spec, call)),
     setState: (image, state, call) => calls(call.signal, () => driver.setState(image, state, call)),
     remove: (resource, call) => calls(call.signal, () => driver.remove(resource, call)),
     tidy: (staged, spec, call) => calls(call.signal, () => driver.tidy(staged, spec, call)),
-  };
-}
-
-type Gate = <T>(signal: AbortSignal, body: () => Promise<T>) => Promise<T>;
-
-function semaphore(slots: number): Gate {
-  let free = slots;
-  const waiting = new Set<() => void>();
-  async function enter(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) throw new SlipwayError("cancelled", "Stopped before it began.");
-    if (free > 0) {
-      free--;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const turn = () => {
-        signal.removeEventListener("abort", stop);
-        resolve();
-      };
-      const stop = () => {
-        waiting.delete(turn);
-        reject(new SlipwayError("cancelled", "Stopped while waiting for its turn."));
-      };
-      waiting.add(turn);
-      signal.addEventListener("abort", stop, { once: true });
-    });
-  }
-  function leave(): void {
-    const [next] = waiting;
-    if (next) {
-      waiting.delete(next);
-      next();
-    } else free++;
-  }
-  return async (signal, body) => {
-    await enter(signal);
-    try {
-      return await body();
-    } finally {
-      leave();
-    }
   };
 }
 

@@ -1,7 +1,7 @@
 /** From a configured target to an open driver: the one place where settings, secrets and SDK options meet. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Cloud, type CloudOptions, openCloud } from "../clouds/index.ts";
+import { type Cloud, type CloudOptions, openCloud, uploadPlaces } from "../clouds/index.ts";
 import {
   type AwsTarget,
   type AzureTarget,
@@ -25,8 +25,12 @@ export interface OpenTargets extends Targets {
   close(): Promise<void>;
 }
 
+/** Two keep one core busy decoding and one wire busy sending. Each has a decoder and its own blocks in flight. */
+const UPLOADS_PER_TARGET = 2;
+
 export function openTargets(config: Config, environment: Environment): OpenTargets {
   const clouds = new Map<string, Promise<Cloud>>();
+  const hold = uploadPlaces(UPLOADS_PER_TARGET);
   const registries = new Map<string, Promise<Registry>>();
 
   function target(name: string): Target {
@@ -56,6 +60,7 @@ export function openTargets(config: Config, environment: Environment): OpenTarge
         if (found.cloud !== "registry") throw new SlipwayError("invalid", `${name} is not a registry`);
         return openRegistry(await registryOptions(found, environment));
       }),
+    uploading: (names, call, body) => hold(names, call.signal, body),
     async close() {
       for (const opened of [...clouds.values(), ...registries.values()])
         await (await opened.catch(() => undefined))?.close();

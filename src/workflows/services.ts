@@ -43,6 +43,8 @@ export interface Targets {
   /** @throws SlipwayError `not-found` for a target the configuration lacks. */
   cloud(target: string, call: CallContext): Promise<Cloud>;
   registry(target: string, call: CallContext): Promise<Registry>;
+  /** Runs `body` when each of these targets has a place for one more upload; all are held until it ends. */
+  uploading<T>(targets: readonly string[], call: CallContext, body: () => Promise<T>): Promise<T>;
 }
 
 /** What a step has to know of a target besides its driver. */

@@ -30,58 +30,63 @@ export const uploadDiskStep = defineStep({
   retry: cloudRetry,
   timeoutMs: hours(6),
   async run(ctx: Ctx, input: UploadInput): Promise<Uploaded[]> {
-    const { services } = ctx;
-    const { artifact } = input;
-    const clouds = await Promise.all(input.uploads.map((upload) => services.targets.cloud(upload.target, ctx)));
-    const accepts = clouds[0]!.accepts;
-    const started = Date.now();
-    const disk = await openDisk(
-      artifact,
-      {
-        wants: accepts.format,
-        maxVirtualBytes: Math.min(services.maxDiskBytes, accepts.maxBytes),
-        source: services.sources,
-      },
-      ctx,
-    );
-    try {
-      checkSize(disk.bytes, accepts, artifact);
-      const readers = shareDisk(disk, input.uploads.length);
-      const meter = progressMeter(disk.bytes, input.uploads.length, ctx.progress);
-      const results = await Promise.all(
-        input.uploads.map(async ({ target, spec }, position): Promise<Uploaded & { failure?: unknown }> => {
-          const reader = readers[position]!;
-          try {
-            await using journal = await openTransferJournal(services.db, `${target}/${spec.diskKey}`);
-            const staged = await clouds[position]!.upload(reader, { ...spec, diskBytes: disk.bytes }, journal, {
-              signal: ctx.signal,
-              log: ctx.log,
-              onProgress: (progress) => meter.tell(position, progress),
-            });
-            return { target, staged, sentBytes: meter.sent(position) };
-          } catch (error) {
-            return { target, error: reportOf(error), failure: error };
-          } finally {
-            await reader.close();
-          }
-        }),
-      );
-      ctx.signal.throwIfAborted();
-      ctx.log.info("disk uploaded", {
-        artifact: artifact.path,
-        virtualBytes: disk.bytes,
-        sentBytes: meter.total(),
-        seconds: (Date.now() - started) / 1000,
-        peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-      });
-      const again = results.find((result) => result.failure !== undefined && isTransient(result.failure));
-      if (again !== undefined && !ctx.last) throw again.failure;
-      return results.map(({ failure: _, ...result }) => result as Uploaded);
-    } finally {
-      await disk.close();
-    }
+    const targets = input.uploads.map(({ target }) => target);
+    return ctx.services.targets.uploading(targets, ctx, () => uploadAll(ctx, input));
   },
 });
+
+async function uploadAll(ctx: Ctx, input: UploadInput): Promise<Uploaded[]> {
+  const { services } = ctx;
+  const { artifact } = input;
+  const clouds = await Promise.all(input.uploads.map((upload) => services.targets.cloud(upload.target, ctx)));
+  const accepts = clouds[0]!.accepts;
+  const started = Date.now();
+  const disk = await openDisk(
+    artifact,
+    {
+      wants: accepts.format,
+      maxVirtualBytes: Math.min(services.maxDiskBytes, accepts.maxBytes),
+      source: services.sources,
+    },
+    ctx,
+  );
+  try {
+    checkSize(disk.bytes, accepts, artifact);
+    const readers = shareDisk(disk, input.uploads.length);
+    const meter = progressMeter(disk.bytes, input.uploads.length, ctx.progress);
+    const results = await Promise.all(
+      input.uploads.map(async ({ target, spec }, position): Promise<Uploaded & { failure?: unknown }> => {
+        const reader = readers[position]!;
+        try {
+          await using journal = await openTransferJournal(services.db, `${target}/${spec.diskKey}`);
+          const staged = await clouds[position]!.upload(reader, { ...spec, diskBytes: disk.bytes }, journal, {
+            signal: ctx.signal,
+            log: ctx.log,
+            onProgress: (progress) => meter.tell(position, progress),
+          });
+          return { target, staged, sentBytes: meter.sent(position) };
+        } catch (error) {
+          return { target, error: reportOf(error), failure: error };
+        } finally {
+          await reader.close();
+        }
+      }),
+    );
+    ctx.signal.throwIfAborted();
+    ctx.log.info("disk uploaded", {
+      artifact: artifact.path,
+      virtualBytes: disk.bytes,
+      sentBytes: meter.total(),
+      seconds: (Date.now() - started) / 1000,
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    });
+    const again = results.find((result) => result.failure !== undefined && isTransient(result.failure));
+    if (again !== undefined && !ctx.last) throw again.failure;
+    return results.map(({ failure: _, ...result }) => result as Uploaded);
+  } finally {
+    await disk.close();
+  }
+}
 
 function checkSize(bytes: number, accepts: DiskRequirements, artifact: Artifact): void {
   const footer = accepts.format === "vhd" ? 512 : 0;
