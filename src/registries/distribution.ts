@@ -3,8 +3,8 @@
  * registry.fedoraproject.org, docker-registry, Harbor, zot …).
  *
  * What stands where: `http.ts` makes a call, `auth.ts` proves who we are, `repository.ts` has the protocol's single
- * calls, `upload.ts` sends a blob, `join.ts` writes an index, `copy.ts` brings a graph, `manifests.ts` reads and
- * writes what they all carry. It knows no compose, no system and no catalog.
+ * calls, `upload.ts` sends a blob, `join.ts` writes an index, `referrers.ts` attaches signatures, `copy.ts` and
+ * `copy-referrers.ts` bring a graph and what refers to it, `manifests.ts` reads and writes what they all carry. It knows no compose, no system and no catalog.
  */
 import type { Dispatcher } from "undici";
 import type { BlobRef, ContainerImage, Digest } from "../images/container.ts";
@@ -12,10 +12,12 @@ import type { CallContext } from "../lib/call.ts";
 import { codeOf, reportOf } from "../lib/errors.ts";
 import type { Credentials } from "./auth.ts";
 import { copyGraph } from "./copy.ts";
+import { copyReferrers } from "./copy-referrers.ts";
 import { createTransport } from "./http.ts";
 import { joinIndex } from "./join.ts";
 import { entriesOf, parseManifest } from "./manifests.ts";
-import { checkTag, parseAddress, repositoryPath } from "./names.ts";
+import { checkReference, checkTag, parseAddress, repositoryPath } from "./names.ts";
+import { attachReferrer, listReferrers } from "./referrers.ts";
 import type { PushContext, Registry, RegistryFinding } from "./registry.ts";
 import { openRepository, type Repository } from "./repository.ts";
 import { cancelUpload, DEFAULT_DELAYS_MS, locationOf, uploadBlob } from "./upload.ts";
@@ -48,6 +50,7 @@ export function openRegistry(options: RegistryOptions): Registry {
   const { credentials, ca, clientCert, dispatcher } = options;
   const delaysMs = options.retryDelaysMs ?? DEFAULT_DELAYS_MS;
   const transport = createTransport({ address, credentials, ca, clientCert, dispatcher });
+  const referring = { settleMs: options.settleMs ?? DEFAULT_SETTLE_MS, delaysMs };
   const open = (repository: string) => openRepository(transport, repositoryPath(address, repository));
 
   async function check(repositories: readonly string[], call: CallContext): Promise<RegistryFinding[]> {
@@ -111,6 +114,7 @@ export function openRegistry(options: RegistryOptions): Registry {
     };
     const graph = { from, fromRepository: source.repository, to, sendBlob, onFound: meter.found };
     await copyGraph(graph, manifest, call);
+    await copyReferrers(graph, manifest, referring, call);
     for (const tag of tags) {
       if ((await to.digest(tag, call)) !== manifest.digest) await to.putManifest(tag, manifest, call);
     }
@@ -134,7 +138,17 @@ export function openRegistry(options: RegistryOptions): Registry {
     },
 
     joinIndex: async (name, entries, tags, join, call) =>
-      joinIndex(open(name), entries, tags, { ...join, settleMs: options.settleMs ?? DEFAULT_SETTLE_MS }, call),
+      joinIndex(open(name), entries, tags, { ...join, settleMs: referring.settleMs }, call),
+
+    async attach(name, subject, artifact, call) {
+      checkReference(subject);
+      return attachReferrer(open(name), subject, artifact, referring, call);
+    },
+
+    async referrers(name, subject, artifactType, call) {
+      checkReference(subject);
+      return listReferrers(open(name), subject, artifactType, call);
+    },
 
     async tag(name, digest, tag, call) {
       checkTag(tag);

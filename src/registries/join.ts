@@ -7,7 +7,6 @@
  * What is left is a writer elsewhere that takes longer than the settling time from its look to its write; the queue of
  * one writer per tag in the workflows closes that.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { CallContext } from "../lib/call.ts";
 import { MiB } from "../lib/units.ts";
 import { RegistryError } from "./errors.ts";
@@ -15,6 +14,7 @@ import { keptOf, parseManifest, platformKey, platformOf, type RawDescriptor, wri
 import { checkTag } from "./names.ts";
 import type { IndexEntry, JoinedIndex, JoinOptions } from "./registry.ts";
 import type { Manifest, Repository } from "./repository.ts";
+import { inTurn, settle } from "./turns.ts";
 
 const ROUNDS = 6;
 const MAX_CONFIG_BYTES = 4 * MiB;
@@ -95,28 +95,4 @@ function readJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-async function settle(ms: number, call: CallContext): Promise<void> {
-  if (ms > 0) await sleep(ms, undefined, { signal: call.signal }).catch(() => call.signal.throwIfAborted());
-}
-
-const turns = new Map<string, Promise<unknown>>();
-
-/** One at a time per repository within this process. A writer that gives up waiting does not hold up the next. */
-async function inTurn<T>(key: string, call: CallContext, work: () => Promise<T>): Promise<T> {
-  call.signal.throwIfAborted();
-  const before = turns.get(key) ?? Promise.resolve();
-  const given = Promise.withResolvers<never>();
-  const giveUp = () => given.reject(call.signal.reason);
-  call.signal.addEventListener("abort", giveUp, { once: true });
-  const mine = Promise.race([before, given.promise])
-    .finally(() => call.signal.removeEventListener("abort", giveUp))
-    .then(work);
-  // Whoever comes next waits for both: this one may give up while the one before still writes.
-  const both = Promise.allSettled([before, mine]).then(() => {
-    if (turns.get(key) === both) turns.delete(key);
-  });
-  turns.set(key, both);
-  return mine;
 }

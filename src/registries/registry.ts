@@ -31,7 +31,11 @@ export interface Registry {
     options: JoinOptions,
     call: CallContext,
   ): Promise<JoinedIndex>;
-  /** Registry-side copy (cross-repository mount where possible) of a manifest or a whole index from another registry. */
+  /**
+   * Registry-side copy (cross-repository mount where possible) of a manifest or a whole index from another registry,
+   * with what refers to it: referrers, and cosign's `sha256-….sig`, `.att` and `.sbom`. Tags come last.
+   * @throws RegistryError `conflict` if a cosign tag there has signatures that the copy would take away
+   */
   copy(
     from: Registry,
     source: { repository: string; reference: string },
@@ -39,6 +43,20 @@ export interface Registry {
     tags: readonly string[],
     call: PushContext,
   ): Promise<Digest>;
+  /**
+   * Pushes an artifact (signature, attestation, SBOM) that refers to a manifest of the repository. The same artifact
+   * has the same digest and is there once, however often it is attached. A registry without the referrers API gets the
+   * fallback tag `sha256-<hex>`, an index in which other writers' entries stay.
+   * @throws RegistryError `not-found` if the subject is not there, `already-exists` if the fallback tag is no index
+   */
+  attach(repository: string, subject: Digest, artifact: NewReferrer, call: CallContext): Promise<Referrer>;
+  /** What refers to a manifest, whether that is there or not; of one artifact type if it is given. */
+  referrers(
+    repository: string,
+    subject: Digest,
+    artifactType: string | undefined,
+    call: CallContext,
+  ): Promise<Referrer[]>;
   /** Points a tag at a manifest that is already there. */
   tag(repository: string, digest: Digest, tag: string, call: CallContext): Promise<void>;
   /**
@@ -89,6 +107,27 @@ export interface IndexEntry {
   readonly mediaType: string;
   readonly bytes: number;
   readonly platform: Platform;
+}
+
+/** Small things, held in memory. Nothing in it may depend on the time, or it would be another artifact each time. */
+export interface NewReferrer {
+  /** `application/vnd.in-toto+json`, `application/vnd.dev.sigstore.bundle.v0.3+json` … */
+  readonly artifactType: string;
+  readonly blobs: readonly {
+    readonly bytes: Uint8Array;
+    readonly mediaType: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+  }[];
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+export interface Referrer {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: number;
+  /** Empty where its writer told none. */
+  readonly artifactType: string;
+  readonly annotations: Readonly<Record<string, string>>;
 }
 
 export interface JoinOptions {

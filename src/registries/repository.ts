@@ -11,7 +11,7 @@ import type { ErrorCode } from "../lib/errors.ts";
 import { KiB, MiB, seconds } from "../lib/units.ts";
 import { RegistryError } from "./errors.ts";
 import type { Answer, RegistryRequest, Transport } from "./http.ts";
-import { ACCEPT_MANIFESTS, digestOf, MAX_MANIFEST_BYTES } from "./manifests.ts";
+import { ACCEPT_MANIFESTS, digestOf, MAX_MANIFEST_BYTES, OCI_INDEX } from "./manifests.ts";
 import { checkReference, isDigest } from "./names.ts";
 
 export interface Manifest {
@@ -29,11 +29,14 @@ export interface Repository {
   manifest(reference: string, call: CallContext): Promise<Manifest | undefined>;
   /** Digest a tag points at, or the digest itself if it is there. */
   digest(reference: string, call: CallContext): Promise<Digest | undefined>;
-  putManifest(reference: string, manifest: Manifest, call: CallContext): Promise<void>;
+  /** Answers with the subject the registry says it has noted (`OCI-Subject`); undefined where it keeps no referrers. */
+  putManifest(reference: string, manifest: Manifest, call: CallContext): Promise<string | undefined>;
   hasBlob(blob: BlobRef, call: CallContext): Promise<boolean>;
   /** Fails with `corrupt` at its end if size or digest are wrong. */
   blob(blob: BlobRef, call: CallContext): AsyncIterable<Uint8Array>;
   tags(call: CallContext): Promise<string[]>;
+  /** Pages of the referrers API, each an index; undefined where the registry has no such API. */
+  referrers(subject: Digest, call: CallContext): Promise<Uint8Array[] | undefined>;
   deleteManifest(digest: Digest, call: CallContext): Promise<void>;
   /** Takes a tag away and leaves what it points at. False if the registry will not: many delete by digest only. */
   deleteTag(tag: string, call: CallContext): Promise<boolean>;
@@ -42,6 +45,7 @@ export interface Repository {
 
 const TAGS_PAGE = 1000;
 const MAX_TAG_PAGES = 1000;
+const MAX_REFERRER_PAGES = 100;
 const TAGS_BODY_BYTES = 8 * MiB;
 /** The slowest link a download is waited for. */
 const SLOWEST_BYTES_PER_SECOND = 64 * KiB;
@@ -137,6 +141,7 @@ export function openRepository(transport: Transport, path: string): Repository {
       );
       await answer.discard();
       checkDigest(answer, digest, operation);
+      return answer.header("oci-subject");
     },
 
     async hasBlob(blob, call) {
@@ -195,6 +200,28 @@ export function openRepository(transport: Transport, path: string): Repository {
         next = found.size > before ? nextPage(answer, transport.origin) : undefined;
       }
       return [...found].sort();
+    },
+
+    async referrers(subject, call) {
+      const pages: Uint8Array[] = [];
+      let next: string | URL | undefined = to(`referrers/${subject}`);
+      for (; next !== undefined && pages.length < MAX_REFERRER_PAGES; ) {
+        const answer: Answer = await pull(
+          {
+            ...{ operation: "GET referrers", subject: nameOf(path, subject), method: "GET", to: next },
+            // 404 is how the specification lets a registry say that it has no such API; others know no such path.
+            ...{ headers: { accept: OCI_INDEX }, expect: [200, 404, 405, 501] },
+          },
+          call,
+        );
+        if (answer.status !== 200) {
+          await answer.discard();
+          return pages.length === 0 ? undefined : pages;
+        }
+        pages.push(await answer.bytes(MAX_MANIFEST_BYTES));
+        next = nextPage(answer, transport.origin);
+      }
+      return pages;
     },
 
     async deleteManifest(digest, call) {

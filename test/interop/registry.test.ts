@@ -17,7 +17,8 @@ import { ociLayout, tar } from "../../src/images/archives/testing/make-archive.t
 import { quietCall } from "../../src/lib/call.ts";
 import { openRegistry } from "../../src/registries/distribution.ts";
 import type { IndexEntry, Registry } from "../../src/registries/registry.ts";
-import { describeRegistry } from "../../src/registries/testing/contract.ts";
+import { describeRegistry, type RegistryHarness } from "../../src/registries/testing/contract.ts";
+import { describeReferrers } from "../../src/registries/testing/referrers-contract.ts";
 
 const run = promisify(execFile);
 const call = quietCall();
@@ -73,12 +74,16 @@ async function startSimulator() {
 }
 
 if (missing.length === 0) {
-  describeRegistry("docker-registry", async () => {
-    const server = await startDockerRegistry();
-    const open = (prefix: string) =>
-      openRegistry({ url: `${server.host}/${prefix}`, insecure: true, retryDelaysMs: [1, 1], settleMs: 5 });
-    return { open: () => open("fedora"), neighbour: () => open("elsewhere"), close: server.close };
-  });
+  describeRegistry("docker-registry", startHarness);
+  // It has no referrers API: this is the fallback tag.
+  describeReferrers("docker-registry", startHarness);
+}
+
+async function startHarness(): Promise<RegistryHarness> {
+  const server = await startDockerRegistry();
+  const open = (prefix: string) =>
+    openRegistry({ url: `${server.host}/${prefix}`, insecure: true, retryDelaysMs: [1, 1], settleMs: 5 });
+  return { open: () => open("fedora"), neighbour: () => open("elsewhere"), close: server.close };
 }
 
 for (const [name, start] of [

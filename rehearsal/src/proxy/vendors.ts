@@ -146,7 +146,7 @@ const registry: Vendor = {
     const path = pathOf(request);
     const thing = /\/blobs\/uploads\//.test(path)
       ? "upload"
-      : (/\/(blobs|manifests|tags)\//.exec(path)?.[1]?.replace(/s$/, "") ?? "other");
+      : (/\/(blobs|manifests|referrers|tags)\//.exec(path)?.[1]?.replace(/s$/, "") ?? "other");
     return { service: "registry", operation: `${request.method} ${thing}`, region: "", caller: "" };
   },
   throttle(response) {

@@ -10,6 +10,7 @@ import { readBody } from "../body.ts";
 import type { Simulator } from "../simulator.ts";
 import { createGate, type GateOptions } from "./gate.ts";
 import { deleteManifest, getManifest, putManifest } from "./manifests.ts";
+import { listReferrers, noSuchPage } from "./referrers.ts";
 import { createState, type RegistryState } from "./state.ts";
 import { deleteUpload, getBlob, getUpload, patchUpload, putUpload, startUpload } from "./uploads.ts";
 import { type Asked, Refusal, sendJson } from "./wire.ts";
@@ -19,6 +20,8 @@ export type { RegistryState } from "./state.ts";
 export interface RegistrySimulatorOptions extends GateOptions {
   /** False: DELETE of a manifest is refused with 405, as docker-registry does by default. Default true. */
   readonly deletion?: boolean;
+  /** False: a `subject` is stored and not noted, and there is no referrers API, as in docker-registry 2. Default true. */
+  readonly referrers?: boolean;
 }
 
 export interface RegistrySimulator extends Simulator {
@@ -35,6 +38,7 @@ const REPOSITORY = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\\.
 
 export function createRegistrySimulator(options: RegistrySimulatorOptions = {}): RegistrySimulator {
   const state = createState();
+  const { referrers = true } = options;
   const gate = createGate(options);
 
   /** Every operation there is. `pull` and `push` say what a token must allow. */
@@ -46,9 +50,10 @@ export function createRegistrySimulator(options: RegistrySimulatorOptions = {}):
     [/^DELETE$/, route("blobs/uploads/([\\w-]+)"), "push", deleteUpload],
     [/^(GET|HEAD)$/, route("blobs/([^/]+)"), "pull", getBlob],
     [/^(GET|HEAD)$/, route("manifests/([^/]+)"), "pull", getManifest],
-    [/^PUT$/, route("manifests/([^/]+)"), "push", putManifest],
+    [/^PUT$/, route("manifests/([^/]+)"), "push", (asked) => putManifest(asked, referrers)],
     [/^DELETE$/, route("manifests/([^/]+)"), "delete", options.deletion === false ? refuseDeletion : deleteManifest],
     [/^GET$/, route("tags/list"), "pull", listTags],
+    [/^GET$/, route("referrers/([^/]+)"), "pull", referrers ? listReferrers : noSuchPage],
   ];
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

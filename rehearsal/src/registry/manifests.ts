@@ -1,3 +1,4 @@
+import { subjectOf } from "./referrers.ts";
 import type { RepositoryState } from "./state.ts";
 import { type Asked, checkDigest, Refusal, sendEmpty, sha256 } from "./wire.ts";
 
@@ -25,7 +26,8 @@ export function getManifest({ state, request, response, name, rest }: Asked): vo
   response.end(request.method === "HEAD" ? undefined : found.bytes);
 }
 
-export function putManifest({ state, request, response, name, rest, body }: Asked): void {
+/** @param notes whether the registry keeps referrers, and says so */
+export function putManifest({ state, request, response, name, rest, body }: Asked, notes: boolean): void {
   const digest = sha256(body);
   const byDigest = rest.includes(":");
   if (byDigest && checkDigest(rest) !== digest) {
@@ -36,9 +38,13 @@ export function putManifest({ state, request, response, name, rest, body }: Aske
   const mediaType = request.headers["content-type"] ?? "";
   const repository = state.repository(name);
   checkContent(repository, state.blobs, mediaType, body);
+  const subject = subjectOf(body);
   repository.manifests.set(digest, { bytes: body, mediaType });
   if (!byDigest) repository.tags.set(rest, digest);
-  sendEmpty(response, 201, { Location: `/v2/${name}/manifests/${digest}`, "Docker-Content-Digest": digest });
+  sendEmpty(response, 201, {
+    ...{ Location: `/v2/${name}/manifests/${digest}`, "Docker-Content-Digest": digest },
+    ...(notes && subject ? { "OCI-Subject": subject } : {}),
+  });
 }
 
 /** A manifest by digest, with every tag on it; a tag alone cannot be deleted. */
