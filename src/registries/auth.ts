@@ -131,7 +131,9 @@ function readToken(body: unknown, host: string, now: number): Token {
   const { token, access_token, expires_in } = (body ?? {}) as Record<string, unknown>;
   const text = typeof token === "string" && token ? token : access_token;
   if (typeof text !== "string" || !/^[\x21-\x7e]{1,16384}$/.test(text)) {
-    throw new SlipwayError("unauthenticated", `The token service ${host} gave no usable token`);
+    throw new SlipwayError("unauthenticated", `The token service ${host} gave no usable token`, {
+      next: "try again; tell the registry's operators if it stays so",
+    });
   }
   const seconds = typeof expires_in === "number" && expires_in > 0 ? expires_in : DEFAULT_TOKEN_SECONDS;
   return { header: `Bearer ${text}`, endsAt: now + Math.max(0, seconds * 1000 - TOKEN_MARGIN_MS) };

@@ -31,6 +31,10 @@ export class RegistryError extends SlipwayError {
   }
 }
 
+/** For answers that the distribution specification does not know. Nobody but the registry's operators can mend that. */
+export const BREAKS_RULES =
+  "nothing was tagged; tell the registry's operators, with the request id: this answer is not the specification's";
+
 /** An answer nobody expected, read far enough to say what it was. */
 export interface BadAnswer {
   registry: string;
@@ -71,7 +75,7 @@ function retryAfterMs(value: string | undefined, now: number = Date.now()): numb
   return Number.isFinite(wait) ? Math.max(0, wait) : undefined;
 }
 
-function requestIdOf(headers: BadAnswer["headers"]): string | undefined {
+export function requestIdOf(headers: BadAnswer["headers"]): string | undefined {
   for (const name of ["x-request-id", "docker-request-id", "x-amzn-requestid", "cf-ray"]) {
     const value = header(headers, name);
     if (value) return clean(value, 120);
@@ -94,6 +98,8 @@ function codeOf(answer: BadAnswer, said: readonly string[]): ErrorCode {
   const { status } = answer;
   if (status === 401) return lacksScope(answer) || said.includes("DENIED") ? "forbidden" : "unauthenticated";
   if (status === 403) return "forbidden";
+  // An upload that was forgotten, or that is elsewhere than we think: it is asked again where it stopped, or begun anew.
+  if (status === 416 || said.includes("BLOB_UPLOAD_UNKNOWN")) return "unavailable";
   if (status === 404) return "not-found";
   if (status === 405 || status === 501) return "unsupported";
   if (status === 409 || status === 412) return "conflict";
@@ -130,6 +136,8 @@ function adviceFor(code: ErrorCode, answer: BadAnswer, retryAfter: string | unde
       return answer.operation.startsWith("DELETE")
         ? "allow deletion on the registry (docker-registry: storage.delete.enabled)"
         : undefined;
+    case "unknown":
+      return BREAKS_RULES;
     default:
       return undefined;
   }

@@ -9,7 +9,7 @@ import { SlipwayError } from "../lib/errors.ts";
 import { type Trust, trusting } from "../lib/trust.ts";
 import { KiB, MiB, minutes, seconds } from "../lib/units.ts";
 import { type Authenticator, type Credentials, createAuthenticator, parseChallenges } from "./auth.ts";
-import { clean, errorOf, header, RegistryError } from "./errors.ts";
+import { clean, errorOf, header, RegistryError, requestIdOf } from "./errors.ts";
 import { isLoopback, type RegistryAddress } from "./names.ts";
 
 export interface TransportOptions {
@@ -42,6 +42,8 @@ export interface RegistryRequest {
 export interface Answer {
   readonly status: number;
   header(name: string): string | undefined;
+  /** What the registry calls this exchange; its operators ask for it. */
+  readonly requestId: string | undefined;
   /** Where the answer came from; a Location is relative to it. */
   readonly url: URL;
   /** The whole body. @throws RegistryError `invalid` beyond the limit */
@@ -193,7 +195,10 @@ export function createTransport(options: TransportOptions): Transport {
       return JSON.parse(Buffer.from(await collect(response.body, TOKEN_BODY_BYTES)).toString());
     } catch (cause) {
       if (signal.aborted) throw cause;
-      throw new SlipwayError("unavailable", `The token service ${url.host} answered with no JSON`, { cause });
+      throw new SlipwayError("unavailable", `The token service ${url.host} answered with no JSON`, {
+        cause,
+        next: "try again; tell the registry's operators if it stays so",
+      });
     }
   }
 
@@ -226,6 +231,7 @@ export function createTransport(options: TransportOptions): Transport {
     return {
       status,
       url,
+      requestId: requestIdOf(headers),
       header: (name) => header(headers, name),
       async bytes(limit) {
         try {

@@ -9,7 +9,7 @@ import type { BlobRef, Digest } from "../images/container.ts";
 import type { CallContext } from "../lib/call.ts";
 import type { ErrorCode } from "../lib/errors.ts";
 import { KiB, MiB, seconds } from "../lib/units.ts";
-import { RegistryError } from "./errors.ts";
+import { BREAKS_RULES, RegistryError } from "./errors.ts";
 import type { Answer, RegistryRequest, Transport } from "./http.ts";
 import { ACCEPT_MANIFESTS, digestOf, MAX_MANIFEST_BYTES, OCI_INDEX } from "./manifests.ts";
 import { checkReference, isDigest } from "./names.ts";
@@ -40,7 +40,8 @@ export interface Repository {
   deleteManifest(digest: Digest, call: CallContext): Promise<void>;
   /** Takes a tag away and leaves what it points at. False if the registry will not: many delete by digest only. */
   deleteTag(tag: string, call: CallContext): Promise<boolean>;
-  fail(code: ErrorCode, operation: string, subject: string, what: string): RegistryError;
+  /** @param answer the one that was wrong, if it was one: its request id goes into the error */
+  fail(code: ErrorCode, operation: string, subject: string, what: string, answer?: Answer): RegistryError;
 }
 
 const TAGS_PAGE = 1000;
@@ -57,15 +58,19 @@ export function openRepository(transport: Transport, path: string): Repository {
   const pull = (request: Omit<RegistryRequest, "scopes">, call: CallContext) =>
     transport.call({ ...request, scopes: [pullScope] }, call);
 
-  function fail(code: ErrorCode, operation: string, subject: string, what: string) {
+  function fail(code: ErrorCode, operation: string, subject: string, what: string, answer?: Answer) {
     return new RegistryError(code, `${transport.display}: ${operation} of ${subject} ${what}`, {
       registry: transport.display,
       operation,
       subject,
+      requestId: answer?.requestId,
+      status: answer?.status,
       next:
         code === "corrupt"
           ? "nothing was tagged; try again, and tell the registry's operators if it stays so"
-          : undefined,
+          : code === "unknown"
+            ? BREAKS_RULES
+            : undefined,
     });
   }
 
@@ -73,7 +78,7 @@ export function openRepository(transport: Transport, path: string): Repository {
   function checkDigest(answer: Answer, expected: Digest, operation: string): void {
     const said = answer.header("docker-content-digest");
     if (said !== undefined && said !== expected) {
-      throw fail("corrupt", operation, `${path}@${expected}`, `answers with digest ${said.slice(0, 80)}`);
+      throw fail("corrupt", operation, `${path}@${expected}`, `answers with digest ${said.slice(0, 80)}`, answer);
     }
   }
 
@@ -95,7 +100,9 @@ export function openRepository(transport: Transport, path: string): Repository {
     const bytes = await answer.bytes(MAX_MANIFEST_BYTES);
     const digest = digestOf(bytes);
     checkDigest(answer, digest, operation);
-    if (isDigest(reference) && reference !== digest) throw fail("corrupt", operation, subject, `has digest ${digest}`);
+    if (isDigest(reference) && reference !== digest) {
+      throw fail("corrupt", operation, subject, `has digest ${digest}`, answer);
+    }
     const mediaType = (answer.header("content-type") ?? "").split(";")[0]!.trim();
     return { bytes, mediaType, digest };
   }
@@ -124,8 +131,12 @@ export function openRepository(transport: Transport, path: string): Repository {
       const said = answer.header("docker-content-digest");
       // A registry that does not say it has to be asked for the bytes.
       if (said === undefined) return (await manifest(reference, call))?.digest;
-      if (!isDigest(said)) throw fail("corrupt", operation, subject, `answers with digest ${said.slice(0, 80)}`);
-      if (isDigest(reference) && said !== reference) throw fail("corrupt", operation, subject, `answers with ${said}`);
+      if (!isDigest(said)) {
+        throw fail("corrupt", operation, subject, `answers with digest ${said.slice(0, 80)}`, answer);
+      }
+      if (isDigest(reference) && said !== reference) {
+        throw fail("corrupt", operation, subject, `answers with ${said}`, answer);
+      }
       return said;
     },
 
@@ -160,7 +171,7 @@ export function openRepository(transport: Transport, path: string): Repository {
       checkDigest(answer, blob.digest, operation);
       const length = answer.header("content-length");
       if (length !== undefined && Number(length) !== blob.bytes) {
-        throw fail("corrupt", operation, subject, `says ${length.slice(0, 20)} bytes; it has ${blob.bytes}`);
+        throw fail("corrupt", operation, subject, `says ${length.slice(0, 20)} bytes; it has ${blob.bytes}`, answer);
       }
       return true;
     },
@@ -176,13 +187,14 @@ export function openRepository(transport: Transport, path: string): Repository {
       for await (const chunk of answer.stream()) {
         seen += chunk.length;
         if (seen > blob.bytes)
-          throw fail("corrupt", operation, subject, `has more than the ${blob.bytes} bytes declared`);
+          throw fail("corrupt", operation, subject, `has more than the ${blob.bytes} bytes declared`, answer);
         hash.update(chunk);
         yield chunk;
       }
-      if (seen !== blob.bytes) throw fail("corrupt", operation, subject, `has ${seen} bytes instead of ${blob.bytes}`);
+      if (seen !== blob.bytes)
+        throw fail("corrupt", operation, subject, `has ${seen} bytes instead of ${blob.bytes}`, answer);
       const digest = `sha256:${hash.digest("hex")}`;
-      if (digest !== blob.digest) throw fail("corrupt", operation, subject, `has digest ${digest}`);
+      if (digest !== blob.digest) throw fail("corrupt", operation, subject, `has digest ${digest}`, answer);
     },
 
     async tags(call) {

@@ -123,7 +123,7 @@ async function start(
   if (answer.status === 201) {
     const said = answer.header("docker-content-digest");
     if (said === undefined || said === blob.digest) return "mounted";
-    throw repository.fail("corrupt", "POST upload", blob.digest, `answers with digest ${said.slice(0, 80)}`);
+    throw repository.fail("corrupt", "POST upload", blob.digest, `answers with digest ${said.slice(0, 80)}`, answer);
   }
   const minimum = Number(answer.header("oci-chunk-min-length"));
   return { location: locationOf(repository, answer), minChunkBytes: minimum > 0 ? minimum : 0 };
@@ -159,8 +159,13 @@ async function sendChunk(
       await answer.discard();
       session.location = locationOf(repository, answer);
       const received = receivedOf(answer) ?? from + body.length;
-      if (received <= from) throw repository.fail("unknown", "PATCH upload", blob.digest, "was taken and not kept");
-      done = Math.min(chunk.length, received - offset);
+      const wrong = (what: string) => repository.fail("unknown", "PATCH upload", blob.digest, what, answer);
+      if (received <= from) throw wrong("was taken and not kept");
+      if (received > from + body.length) throw wrong(`left ${received} bytes there; ${from + body.length} were sent`);
+      // A part of a chunk may be taken; one byte a call would never end.
+      if (received < from + body.length && failures++ >= delaysMs.length)
+        throw wrong("is taken in ever smaller pieces");
+      done = received - offset;
     } catch (error) {
       if (!isTransient(error) || failures >= delaysMs.length) throw error;
       await pause(delaysMs[failures++]!, error, call);
@@ -220,7 +225,7 @@ async function finish(
   await answer.discard();
   const said = answer.header("docker-content-digest");
   if (said !== undefined && said !== blob.digest) {
-    throw repository.fail("corrupt", "PUT blob", blob.digest, `answers with digest ${said.slice(0, 80)}`);
+    throw repository.fail("corrupt", "PUT blob", blob.digest, `answers with digest ${said.slice(0, 80)}`, answer);
   }
 }
 
@@ -245,7 +250,7 @@ export async function cancelUpload(repository: Repository, location: URL, call: 
 export function locationOf(repository: Repository, answer: Answer): URL {
   const text = answer.header("location");
   if (!text || !URL.canParse(text, answer.url.href)) {
-    throw repository.fail("unknown", "POST upload", repository.path, "answers without a Location");
+    throw repository.fail("unknown", "POST upload", repository.path, "answers without a Location", answer);
   }
   const url = new URL(text, answer.url);
   const own = new URL(repository.transport.origin);
