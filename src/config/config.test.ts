@@ -355,6 +355,8 @@ describe("the examples", () => {
     if (azure?.cloud !== "azure") throw new Error("azure is not azure");
     expect(azureRegions(azure)[1]).toEqual({ name: "eastus2", replicas: 3, storageType: "Standard_ZRS" });
     expect(azureDefinition(azure)).toEqual({ publisher: "Fedora", offer: "Fedora" });
+    const said = { ...azure, disk_controllers: ["SCSI" as const, "NVMe" as const], accelerated_networking: true };
+    expect(azureDefinition(said)).toMatchObject({ diskControllerTypes: "SCSI, NVMe", acceleratedNetworking: true });
   });
 
   test("Fedora's staging differs where it says so", async () => {

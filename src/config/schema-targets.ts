@@ -86,6 +86,15 @@ const azure = z.strictObject({
     .optional()
     .describe("Public name of the community gallery; stands in published messages as users type it."),
   publisher: z.string().min(1).optional().describe("Publisher of new image definitions. Default: the gallery's name."),
+  disk_controllers: z
+    .array(z.enum(["SCSI", "NVMe"]))
+    .min(1)
+    .optional()
+    .describe("Disk controllers the images have drivers for, for new image definitions. Default: Azure's, SCSI."),
+  accelerated_networking: z
+    .boolean()
+    .optional()
+    .describe("Whether new image definitions say that their images can do accelerated networking. Default: nothing."),
   storage_account: z.string().regex(/^[a-z0-9]{3,24}$/, "a storage account has 3 to 24 lower-case letters and digits"),
   container: z
     .string()

@@ -46,9 +46,21 @@ export function azureRegions(target: AzureTarget): AzureRegion[] {
   });
 }
 
-/** What a new image definition says of its maker; with its own name as sku the three are unique in a gallery. */
-export function azureDefinition(target: AzureTarget): { readonly publisher: string; readonly offer: string } {
-  return { publisher: target.publisher ?? target.gallery, offer: target.gallery };
+export interface AzureDefinition {
+  readonly publisher: string;
+  readonly offer: string;
+  readonly diskControllerTypes?: string;
+  readonly acceleratedNetworking?: boolean;
+}
+
+/** What a new image definition says of its maker and features; with its name as sku the maker is unique in a gallery. */
+export function azureDefinition(target: AzureTarget): AzureDefinition {
+  const { disk_controllers, accelerated_networking } = target;
+  return {
+    ...{ publisher: target.publisher ?? target.gallery, offer: target.gallery },
+    ...(disk_controllers === undefined ? {} : { diskControllerTypes: disk_controllers.join(", ") }),
+    ...(accelerated_networking === undefined ? {} : { acceleratedNetworking: accelerated_networking }),
+  };
 }
 
 function homeFirst(regions: readonly string[] | "all", home: string): readonly string[] | "all" {

@@ -144,6 +144,9 @@ describe("azure", () => {
       const arm = { ...SPEC, arch: "aarch64", definition: "Fedora-Cloud-44-Arm64" };
       cloud = harness.open({ definition: { publisher: "Fedora", offer: "Cloud", diskControllerTypes: "SCSI, NVMe" } });
       await registered(arm);
+      const wants = harness.open({ definition: { publisher: "Fedora", offer: "Cloud", acceleratedNetworking: true } });
+      const lacks = (await wants.check([arm], call)).filter((one) => one.subject === arm.definition);
+      expect(lacks).toMatchObject([{ severity: "warning", message: expect.stringContaining("IsAccelerated") }]);
       const { properties } = harness.simulator.state.definition(GALLERY, arm.definition);
       expect(properties).toMatchObject({
         architecture: "Arm64",

@@ -6,8 +6,9 @@ import type { Finding } from "../cloud.ts";
 import { missingActions, type Permission } from "./actions.ts";
 import { blobAsk } from "./blobs.ts";
 import { lookAtDefinition, mismatch } from "./definitions.ts";
+import { featuresFor, missingFeatures } from "./features.ts";
 import { galleryVersions } from "./inventory.ts";
-import { galleryId, groupId, imageId, refOf, regionName, storageAccountId } from "./names.ts";
+import { azureArch, galleryId, groupId, imageId, refOf, regionName, storageAccountId } from "./names.ts";
 import { AZURE_LIMITS } from "./options.ts";
 import { targetRegion } from "./register.ts";
 import type { AzureSession } from "./session.ts";
@@ -235,6 +236,15 @@ async function nameOf(session: AzureSession, [spec]: readonly ImageSpec[], call:
       subject: ref.definition,
       message: `The image definition ${ref.definition} is of another kind: ${wrong}.`,
       next: "Name another definition for these images.",
+    });
+  }
+  const missing = missingFeatures(definition.features, featuresFor(azureArch(spec.arch), session.options.definition));
+  if (missing.length > 0) {
+    findings.push({
+      severity: "warning",
+      subject: ref.definition,
+      message: `The image definition ${ref.definition} lacks ${missing.join(", ")}: VM sizes that need it refuse its images.`,
+      next: "Change its features in Azure, or name another definition: one that is there is never changed from here.",
     });
   }
   const version = await lookAtVersion(session, ref, call);

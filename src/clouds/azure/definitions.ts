@@ -4,6 +4,7 @@ import type { CallContext } from "../../lib/call.ts";
 import { codeOf } from "../../lib/errors.ts";
 import type { ImageSpec } from "../../model.ts";
 import { CloudError } from "../errors.ts";
+import { featuresFor } from "./features.ts";
 import { azureArch, galleryId, refOf, regionName, TAG } from "./names.ts";
 import type { AzureSession } from "./session.ts";
 
@@ -38,11 +39,7 @@ export async function ensureDefinition(session: AzureSession, spec: ImageSpec, c
   }
   const { resourceGroup, gallery, location, definition: defaults } = session.options;
   const arch = azureArch(spec.arch);
-  const features = [
-    // Trusted Launch is offered for x64 only; every Generation 2 image of ours boots with it and without.
-    ...(arch === "x64" ? [{ name: "SecurityType", value: "TrustedLaunchSupported" }] : []),
-    ...(defaults.diskControllerTypes ? [{ name: "DiskControllerTypes", value: defaults.diskControllerTypes }] : []),
-  ];
+  const features = featuresFor(arch, defaults);
   const body: GalleryImage = {
     location,
     osType: "Linux",

@@ -35,6 +35,8 @@ export interface DefinitionDefaults {
   readonly offer: string;
   /** Feature `DiskControllerTypes` of new definitions, e.g. `SCSI, NVMe`. Absent: Azure's default. */
   readonly diskControllerTypes?: string;
+  /** Feature `IsAcceleratedNetworkSupported` of new definitions. Absent: Azure's default. */
+  readonly acceleratedNetworking?: boolean;
 }
 
 export interface TargetRegionOptions {
