@@ -22,6 +22,7 @@ const NEEDS = {
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],
+  "azure-python.test.ts": [inTools("python/bin/python3")],
   "azurite.test.ts": [inTools("npm/node_modules/.bin/azurite-blob")],
   "real-disk.test.ts": [
     ...["qemu-system-x86_64", "qemu-img", "skopeo", "xz"].map(onPath),
