@@ -91,10 +91,11 @@ export const CATALOG_MIGRATIONS = [
     name: "catalog-0002-offers",
     up: `
       -- What the driver was told about an image: it is offered, taken back and brought to a late region with it later.
+      -- json, not jsonb, keeps the order of tags: AWS takes a repeated copy with tags in another order for another one.
       create table image_specs (
         version_id text not null references image_versions (id),
         target text not null,
-        spec jsonb not null,
+        spec json not null,
         primary key (version_id, target)
       );
 

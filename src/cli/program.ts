@@ -101,6 +101,20 @@ COMPOSE is the URL or the path of a compose/ directory.`,
   addRuns(program, run);
   addImages(program, run);
 
+  program
+    .command("lifecycle")
+    .description("look after what was released")
+    .command("drift")
+    .argument("[what...]", "compose, image or a cloud's id (default: everything)")
+    .description("compare the catalog with the clouds")
+    .option("--system <name>", "only of this system")
+    .option("--target <name>", "only in this target")
+    .option("--repair", "repair what can be: missing regions, what should be public")
+    .option("--detailed-exitcode", "exit 10 if something differs")
+    .action((what, options, command) =>
+      run(command, async (session) => (await import("./commands/lifecycle.ts")).drift(session, what, options)),
+    );
+
   const events = program.command("events").description("messages of the bus");
   events
     .command("list")

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { PlanTarget, System } from "../compose/index.ts";
 import { type SystemSettings, system } from "./schema-systems.ts";
 import { type TargetSettings, target } from "./schema-targets.ts";
-import { byteSize, isoDate, isoMoment, ownName, secret, urlWithoutSecret, valueOrRef } from "./values.ts";
+import { byteSize, duration, isoDate, isoMoment, ownName, secret, urlWithoutSecret, valueOrRef } from "./values.ts";
 
 /**
  * slipway.yaml, once: from this come the defaults, the checks, the JSON Schema for editors and the reference page.
@@ -130,7 +130,15 @@ export const configSchema = z.strictObject({
   targets: z.record(ownName, target).default({}).describe("Where images go, by names of your choice."),
   systems: z.record(ownName, system).default({}).describe("Distributions, by names of your choice."),
   rules: z.array(rule).default([]).describe("Which events start releases."),
-  lifecycle: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
+  lifecycle: z
+    .strictObject({
+      heal_every: z
+        .union([z.literal("off"), duration])
+        .prefault("15m")
+        .describe("How often `slipway serve` brings offered images to regions that lacked them; `off` for never."),
+    })
+    .prefault({})
+    .describe("How released images are looked after."),
   automation: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
   console: console_,
   notifications: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),

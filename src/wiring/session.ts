@@ -106,7 +106,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     });
     closers.push(() => opened.close());
     opened.register([workflows.releaseCompose, workflows.releaseDisk, workflows.releaseContainer]);
-    opened.register([workflows.promoteImages, workflows.rollBackRelease]);
+    opened.register([workflows.promoteImages, workflows.rollBackRelease, workflows.reconcileImages]);
     await opened.launch();
     return opened;
   }

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { expectOneImageEach } from "./clouds.ts";
 import { type Stage, setStage } from "./stage.ts";
+import { untilDone } from "./until-done.ts";
 
 const AMI = "Fedora-Cloud-Base-AmazonEC2.x86_64-43-1.6";
 const COMPOSE = "Fedora-43-20251021.0";
@@ -36,19 +37,6 @@ function floating(): Record<string, string | undefined> {
   return Object.fromEntries(found);
 }
 
-/** Runs a command again and again, killed once at every step's boundary, until it ends by itself. */
-async function untilDone(args: readonly string[]): Promise<number> {
-  for (let kills = 0; kills < 100; kills++) {
-    const at = kills % 2 === 0 ? "done" : "kept";
-    const ended = await stage.slipway([...args, "--output", "json"], { crash: { at, nth: 1 } });
-    if (ended.signal === "SIGKILL") continue;
-    expect(ended.stderr).not.toContain("error");
-    expect(ended).toMatchObject({ code: 0 });
-    return kills;
-  }
-  throw new Error(`${args.join(" ")} does not end`);
-}
-
 async function catalog(): Promise<string[]> {
   const { images, containers } = JSON.parse((await stage.slipway(["images", "list", "--output", "json"])).stdout);
   const states = new Set<string>(containers.map((one: { state: string }) => one.state));
@@ -73,7 +61,7 @@ test("promoted, killed after every step and every effect: all of it is out, once
   expect(Object.keys(JSON.parse(dry.stdout).images[0].change).length).toBeGreaterThan(2);
   expectOneImageEach(stage, [AMI], { public: false });
 
-  expect(await untilDone(["images", "promote", COMPOSE])).toBeGreaterThan(8);
+  expect(await untilDone(stage, ["images", "promote", COMPOSE])).toBeGreaterThan(8);
   expectOneImageEach(stage, [AMI], { public: true });
   expect(await catalog()).toEqual(["active"]);
   for (const [tag, digest] of Object.entries(floating())) expect(digest).not.toBe(before[tag]);
@@ -88,7 +76,7 @@ test("promoted, killed after every step and every effect: all of it is out, once
   const again = await stage.slipway(["images", "promote", COMPOSE, "--output", "json"]);
   expect(JSON.parse(again.stdout)).toMatchObject({ result: "nothing" });
 
-  expect(await untilDone(["images", "rollback", COMPOSE])).toBeGreaterThan(6);
+  expect(await untilDone(stage, ["images", "rollback", COMPOSE])).toBeGreaterThan(6);
   expectOneImageEach(stage, [AMI], { public: false });
   expect(await catalog()).toEqual(["candidate"]);
   expect(floating()).toEqual(before);

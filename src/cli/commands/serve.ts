@@ -1,5 +1,8 @@
 import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Engine } from "../../durable/index.ts";
 import { SlipwayError } from "../../lib/errors.ts";
+import { healOnce, type Services } from "../../workflows/index.ts";
 import { EXIT } from "../output.ts";
 import type { Session } from "../session.ts";
 
@@ -14,8 +17,23 @@ export async function serve(session: Session, options: { listen?: string; queues
     session.output.say(`Console at ${url}`);
   }
   session.output.say("Waiting for work. Ctrl-C stops.");
-  await untilStopped(session.signal);
+  await Promise.all([untilStopped(session.signal), healOnSchedule(session, engine, config.lifecycle.heal_every)]);
   return EXIT.done;
+}
+
+/** A region that was down is caught up with without a person. One run a period, however many services there are. */
+async function healOnSchedule(session: Session, engine: Engine<Services>, every: number | "off"): Promise<void> {
+  if (every === "off") return;
+  const { db, now } = await session.services();
+  while (!session.signal.aborted) {
+    try {
+      const runId = await healOnce(engine, db, { now: now().getTime(), everyMs: every });
+      if (runId !== undefined) session.log.info("catching up with late regions", { runId });
+    } catch (error) {
+      session.log.warn("could not look for late regions", { error });
+    }
+    await sleep(every, undefined, { signal: session.signal }).catch(() => undefined);
+  }
 }
 
 export async function untilStopped(signal: AbortSignal): Promise<void> {

@@ -26,16 +26,19 @@ import { openRegistry, type Registry } from "../../registries/index.ts";
 import {
   type Choice,
   choose,
+  healOnce,
   type OfferOutcome,
   type OfferRequest,
   promoteImages,
   QUEUES,
+  reconcileImages,
   releaseCompose,
   releaseContainer,
   releaseDisk,
   rollBackRelease,
   type Services,
   startOffer,
+  startReconcile,
   startRelease,
   type Tables,
 } from "../index.ts";
@@ -108,7 +111,7 @@ export async function openStage() {
     hurry: 0.001,
   });
   engine.register([releaseCompose, releaseDisk, releaseContainer]);
-  engine.register([promoteImages, rollBackRelease]);
+  engine.register([promoteImages, rollBackRelease, reconcileImages]);
   await engine.launch();
 
   let plays = 0;
@@ -162,6 +165,18 @@ export async function openStage() {
       /** Of everything the system has of the compose. */
       promote: (allowMissing = false) => offer((choice) => ({ verb: "promote", choice, allowMissing })),
       rollBack: (to: "candidate" | "deprecated" = "candidate") => offer((choice) => ({ verb: "rollback", choice, to })),
+      async reconcile() {
+        const choice = await choose(db, [COMPOSE], { system });
+        const { runId, handle } = await startReconcile(engine, choice, { strays: true, title: "reconcile" });
+        offerRuns.push(runId);
+        return handle.result();
+      },
+      /** What a service does on its schedule. */
+      async heal(period: number) {
+        const runId = await healOnce(engine, db, { now: period, everyMs: 1 });
+        if (runId !== undefined) offerRuns.push(runId);
+        return runId === undefined ? undefined : engine.result(runId);
+      },
       /** What promotions and rollbacks of it said. */
       async offers() {
         const all = await listMessages(db, { limit: 1000 });

@@ -1,0 +1,72 @@
+/**
+ * Compares the catalog with the clouds and repairs what is ours to repair: regions that lack an image get it, what is on
+ * record as offered is offered, states that the clouds hold are written down. The rest is reported, and left to people.
+ */
+import { defineWorkflow, type Flow } from "../durable/index.ts";
+import { reportOf } from "../lib/errors.ts";
+import type { ErrorLike, Region } from "../model.ts";
+import type { Choice } from "./chosen.ts";
+import type { Drift } from "./drift.ts";
+import type { Services } from "./services.ts";
+import { compareImagesStep, concerns } from "./steps/compare-images.ts";
+import { healImageStep, recordHealedStep } from "./steps/heal-image.ts";
+import type { LookedAt } from "./steps/look-at-images.ts";
+
+export interface ReconcileInput {
+  readonly choice: Choice;
+  /** Look for what is on no record too. */
+  readonly strays: boolean;
+}
+
+export interface ReconcileOutcome {
+  /** `nothing`: the clouds hold what the catalog says. `partial`: some of it is as it was. */
+  readonly result: "done" | "partial" | "failed" | "nothing";
+  readonly repaired: readonly Drift[];
+  /** What was not repaired, with the reason where one is known. */
+  readonly left: readonly Drift[];
+}
+
+export const reconcileImages = defineWorkflow({
+  name: "reconcile-images",
+  async run(flow: Flow<Services>, { choice, strays }: ReconcileInput): Promise<ReconcileOutcome> {
+    const { drift, looked } = await flow.step(compareImagesStep, { choice, strays }, { key: "compare" });
+    const outcomes = await flow.settle(looked.map((image) => () => heal(flow, image, drift)));
+    const repaired: Drift[] = [];
+    const left: Drift[] = [];
+    for (const one of drift) {
+      const position = looked.findIndex((image) => concerns(one, image));
+      const outcome = outcomes[position];
+      const failure = outcome === undefined || outcome.ok ? outcome?.value.get(one.region) : reportOf(outcome.error);
+      if (!one.repairable) left.push(one);
+      else if (failure !== undefined) left.push({ ...one, error: failure });
+      else repaired.push(one);
+    }
+    if (drift.length === 0) return { result: "nothing", repaired, left };
+    const result = left.length === 0 ? "done" : repaired.length === 0 ? "failed" : "partial";
+    return { result, repaired, left };
+  },
+});
+
+/** @returns what failed, by region */
+async function heal(
+  flow: Flow<Services>,
+  image: LookedAt,
+  drift: readonly Drift[],
+): Promise<ReadonlyMap<Region, ErrorLike>> {
+  const todo = drift.filter((one) => one.repairable && concerns(one, image));
+  if (todo.length === 0) return new Map();
+  const regionsOf = (...kinds: Drift["kind"][]) =>
+    todo.filter((one) => kinds.includes(one.kind)).map((one) => one.region);
+  const make = regionsOf("missing", "not-made");
+  // A replica is what its siblings are: offered where the version is.
+  const isOut = Object.values(image.known).includes("active");
+  const offer = [...regionsOf("not-public"), ...(isOut ? make : [])];
+  const adopt = image.images.filter((one) => regionsOf("state").includes(one.region));
+  const id = `${image.place.versionId} ${image.target}`;
+  const healed =
+    make.length + offer.length === 0
+      ? { images: [], failed: [] }
+      : await flow.step(healImageStep, { image, make, offer }, { key: `heal ${id}` });
+  await flow.step(recordHealedStep, { image, healed, adopt }, { key: `record ${id}` });
+  return new Map(healed.failed.map(({ region, error }) => [region, error]));
+}

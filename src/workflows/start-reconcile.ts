@@ -1,0 +1,75 @@
+/** What is compared, and how such a run begins. */
+import { createHash } from "node:crypto";
+import type { Kysely } from "kysely";
+import { listImages } from "../catalog/catalog.ts";
+import type { Engine, RunHandle } from "../durable/index.ts";
+import { type Choice, choose } from "./chosen.ts";
+import { type ReconcileOutcome, reconcileImages } from "./reconcile-images.ts";
+import type { Services, Tables } from "./services.ts";
+
+/** Newest images that are compared when nobody says which: half a year of Fedora in 22 regions. */
+const NEWEST = 20_000;
+
+/** What people named, or the newest of everything that is not removed. */
+export async function choiceToCompare(
+  db: Kysely<Tables>,
+  names: readonly string[],
+  only: { readonly system?: string | undefined; readonly target?: string | undefined },
+): Promise<Choice> {
+  if (names.length > 0) return choose(db, names, only);
+  const rows = await listImages(db, { ...only, limit: NEWEST });
+  return imagesOf(rows.filter((row) => row.state !== "removed" && row.state !== "obsolete"));
+}
+
+/** Versions that are out and lack a region: what a schedule catches up with. */
+export async function choiceToHeal(db: Kysely<Tables>): Promise<Choice> {
+  const missing = await listImages(db, { state: "missing", limit: NEWEST });
+  const healing: typeof missing = [];
+  for (const { id, target } of imagesOf(missing).images.map((one) => ({ id: one.versionId, target: one.target }))) {
+    const rows = await listImages(db, { versionId: id, target });
+    if (rows.some((row) => row.state === "active")) healing.push(...rows);
+  }
+  return imagesOf(healing);
+}
+
+function imagesOf(rows: readonly { version: { id: string }; target: string }[]): Choice {
+  const images = new Map(
+    rows.map((row) => [`${row.version.id} ${row.target}`, { versionId: row.version.id, target: row.target }]),
+  );
+  return { images: [...images.values()], containers: [] };
+}
+
+/** Joins a run of the same choice that is under way; `id` makes it one run for whoever starts it. */
+export async function startReconcile(
+  engine: Engine<Services>,
+  choice: Choice,
+  options: { readonly strays: boolean; readonly title: string; readonly id?: string },
+): Promise<{ readonly runId: string; readonly handle: RunHandle<ReconcileOutcome> }> {
+  const hash = createHash("sha256")
+    .update(JSON.stringify([choice, options.strays]))
+    .digest("hex")
+    .slice(0, 16);
+  const labels = { reconcile: options.id ?? hash };
+  const earlier = await engine.list({ labels, rootsOnly: true, limit: 1000 });
+  const running = earlier.find(({ state }) => state === "waiting" || state === "running");
+  const generation = 1 + Math.max(0, ...earlier.map(({ id }) => Number(id.slice(id.lastIndexOf(".") + 1)) || 0));
+  const runId = options.id ?? running?.id ?? `reconcile.${hash}.${generation}`;
+  const handle = await engine.start(
+    reconcileImages,
+    { choice, strays: options.strays },
+    { runId, queue: "offers", title: options.title, labels },
+  );
+  return { runId, handle };
+}
+
+/** One run a period however many services there are. Resolves to undefined if there is nothing to catch up with. */
+export async function healOnce(
+  engine: Engine<Services>,
+  db: Kysely<Tables>,
+  period: { readonly now: number; readonly everyMs: number },
+): Promise<string | undefined> {
+  const choice = await choiceToHeal(db);
+  if (choice.images.length === 0) return undefined;
+  const id = `heal.${Math.floor(period.now / period.everyMs)}`;
+  return (await startReconcile(engine, choice, { strays: false, title: "catch up with late regions", id })).runId;
+}
