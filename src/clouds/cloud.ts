@@ -62,12 +62,25 @@ export interface Cloud {
    */
   upload(disk: BlockSource, spec: ImageSpec, journal: UploadJournal, call: UploadContext): Promise<StagedDisk>;
   /**
+   * Streams a disk into several regions side by side, each with a journal of its own, each reported as it ends: decoded
+   * once as long as a region keeps up with the others. One region's failure is an outcome and holds no other back.
+   * Left out where images are not copied from region to region.
+   * @throws SlipwayError `cancelled`
+   */
+  uploadEach?(
+    disk: BlockSource,
+    spec: ImageSpec,
+    regions: readonly Region[],
+    journalOf: JournalOf,
+    call: UploadContext,
+  ): AsyncIterable<StagedOutcome>;
+  /**
    * Reads blocks back from the cloud, in any order, with the digest of what the cloud holds (a short last block: of the
    * short data; a block the cloud calls absent reads as zeros).
    */
   readBack(staged: StagedDisk, blocks: Iterable<number>, call: CallContext): AsyncIterable<ReadBlock>;
 
-  /** Makes the candidate image in the home region, with all tags. Nothing is offered by it. */
+  /** Makes the candidate image in the staged disk's region, with all tags. Nothing is offered by it. */
   register(staged: StagedDisk, spec: ImageSpec, call: CallContext): Promise<CloudImage>;
   /**
    * Brings a registered image to the other regions of the spec, each reported as it ends. One region's failure is an
@@ -181,6 +194,14 @@ export interface ReadBlock {
 export type RegionOutcome =
   | { readonly region: Region; readonly image: CloudImage }
   | { readonly region: Region; readonly error: ErrorLike };
+
+/** How one region of an upload to many ended. */
+export type StagedOutcome =
+  | { readonly region: Region; readonly staged: StagedDisk }
+  | { readonly region: Region; readonly error: ErrorLike };
+
+/** Opens the journal of one region's staged disk; disposed when that region has ended. */
+export type JournalOf = (region: Region) => Promise<UploadJournal & AsyncDisposable>;
 
 export interface UploadContext extends CallContext {
   /** Called as blocks are acknowledged. Bytes as the disk has them; `sent` leaves out zeros and what was there before. */

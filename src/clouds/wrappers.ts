@@ -3,10 +3,12 @@
  */
 
 import type { CallContext, Log } from "../lib/call.ts";
-import type { CloudImage, StagedDisk } from "../model.ts";
-import type { Cloud, Found, RegionOutcome } from "./cloud.ts";
+import type { CloudImage, ImageSpec, Region, StagedDisk } from "../model.ts";
+import type { Cloud, Found, RegionOutcome, StagedOutcome } from "./cloud.ts";
 import { CloudError } from "./errors.ts";
 import { gate } from "./gate.ts";
+
+type UploadEachArguments = Parameters<NonNullable<Cloud["uploadEach"]>>;
 
 export const DEFAULT_LIMITS: Limits = { calls: 16 };
 
@@ -28,13 +30,23 @@ export function converging(driver: Cloud): Cloud {
       }
       return driver.upload(disk, spec, journal, call);
     },
+    ...(driver.uploadEach ? { uploadEach } : {}),
     async register(staged, spec, call) {
-      const found = await driver.find(spec, spec.homeRegion, call);
+      const found = await driver.find(spec, staged.region, call);
       refuseForeign(found, "register");
       return found.image ?? driver.register(staged, spec, call);
     },
     // replicate looks in every region itself: it has to re-attach to copies that are under way, which find cannot see.
   };
+
+  /** Looked at region by region, each in its own time: one that answers late keeps no other from beginning. */
+  function uploadEach(...[disk, spec, regions, journalOf, call]: UploadEachArguments): AsyncIterable<StagedOutcome> {
+    const looking = async (region: Region) => {
+      refuseForeign(await driver.find(spec, region, call), "upload");
+      return journalOf(region);
+    };
+    return driver.uploadEach!(disk, spec, regions, looking, call);
+  }
 
   function refuseForeign({ foreign }: Found, operation: string): void {
     if (!foreign) return;
@@ -54,27 +66,36 @@ export function accepting(driver: Cloud): Cloud {
   return {
     ...driver,
     async upload(disk, spec, journal, call) {
-      const virtual = disk.bytes - footer;
-      const broken =
-        virtual <= 0
-          ? "it is empty"
-          : virtual % sizeMultiple !== 0
-            ? `its ${virtual} bytes are not a whole number of ${sizeMultiple} bytes`
-            : virtual > maxBytes
-              ? `its ${virtual} bytes are more than the ${maxBytes} the cloud takes`
-              : undefined;
-      if (broken) {
-        throw new CloudError("invalid", `${driver.name} does not take the disk: ${broken}.`, {
-          cloud: driver.name,
-          operation: "upload",
-          region: spec.homeRegion,
-          subject: spec.name,
-          next: "Have the compose make the disk in a size the cloud takes; nothing was sent.",
-        });
-      }
+      refuse(disk.bytes, spec);
       return driver.upload(disk, spec, journal, call);
     },
+    ...(driver.uploadEach ? { uploadEach } : {}),
   };
+
+  async function* uploadEach(...[disk, spec, ...rest]: UploadEachArguments) {
+    refuse(disk.bytes, spec);
+    yield* driver.uploadEach!(disk, spec, ...rest);
+  }
+
+  function refuse(bytes: number, spec: ImageSpec): void {
+    const virtual = bytes - footer;
+    const broken =
+      virtual <= 0
+        ? "it is empty"
+        : virtual % sizeMultiple !== 0
+          ? `its ${virtual} bytes are not a whole number of ${sizeMultiple} bytes`
+          : virtual > maxBytes
+            ? `its ${virtual} bytes are more than the ${maxBytes} the cloud takes`
+            : undefined;
+    if (!broken) return;
+    throw new CloudError("invalid", `${driver.name} does not take the disk: ${broken}.`, {
+      cloud: driver.name,
+      operation: "upload",
+      region: spec.homeRegion,
+      subject: spec.name,
+      next: "Have the compose make the disk in a size the cloud takes; nothing was sent.",
+    });
+  }
 }
 
 /** @see https://github.com/libyal/libvhdi/blob/main/documentation/Virtual%20Hard%20Disk%20(VHD)%20image%20format.asciidoc */
@@ -101,6 +122,7 @@ export function logged(driver: Cloud): Cloud {
       timed("upload", { image: spec.name, region: spec.homeRegion, bytes: disk.bytes }, call.log, () =>
         driver.upload(disk, spec, journal, call),
       ),
+    ...(driver.uploadEach ? { uploadEach } : {}),
     register: (staged, spec, call) =>
       timed("register", { image: spec.name, region: staged.region, disk: staged.id }, call.log, () =>
         driver.register(staged, spec, call),
@@ -130,6 +152,15 @@ export function logged(driver: Cloud): Cloud {
         driver.remove(resource, call),
       ),
   };
+
+  async function* uploadEach(...[disk, spec, regions, journalOf, call]: UploadEachArguments) {
+    for await (const outcome of driver.uploadEach!(disk, spec, regions, journalOf, call)) {
+      const facts = { cloud: driver.name, image: spec.name, region: outcome.region };
+      if ("staged" in outcome) call.log.info("disk is in region", { ...facts, id: outcome.staged.id });
+      else call.log.warn("disk did not get into region", { ...facts, error: outcome.error });
+      yield outcome;
+    }
+  }
 }
 
 export interface Limits {
@@ -168,6 +199,7 @@ export function dryRun(driver: Cloud, tell: (intention: Intention) => void): Clo
       tell({ verb: "upload", what: `${spec.name}, ${disk.bytes} bytes`, region: spec.homeRegion });
       return { key: spec.diskKey, region: spec.homeRegion, id: "dry-run", diskBytes: spec.diskBytes };
     },
+    ...(driver.uploadEach ? { uploadEach } : {}),
     async register(staged, spec): Promise<CloudImage> {
       tell({ verb: "register", what: spec.name, region: staged.region });
       return { key: spec.key, region: staged.region, id: "dry-run", name: spec.name, state: "candidate" };
@@ -195,4 +227,10 @@ export function dryRun(driver: Cloud, tell: (intention: Intention) => void): Clo
       tell({ verb: "tidy", what: staged.id, region: staged.region });
     },
   };
+  async function* uploadEach(...[disk, spec, regions]: UploadEachArguments): AsyncGenerator<StagedOutcome> {
+    for (const region of regions) {
+      tell({ verb: "upload", what: `${spec.name}, ${disk.bytes} bytes`, region });
+      yield { region, staged: { key: spec.diskKey, region, id: "dry-run", diskBytes: spec.diskBytes } };
+    }
+  }
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { quietCall } from "../lib/call.ts";
 import { codeOf, SlipwayError } from "../lib/errors.ts";
 import { BLOCK_BYTES, type Block, type BlockSource, type ReadOptions } from "./block-source.ts";
-import { shareDisk } from "./shared-source.ts";
+import { catchingUp, shareDisk } from "./shared-source.ts";
 
 const call = quietCall();
 const TOTAL = 10;
@@ -149,5 +149,66 @@ describe("readers of one disk", () => {
       ),
     );
     expect(codes).toEqual(["corrupt", "corrupt"]);
+  });
+});
+
+describe("readers that need not wait for each other", () => {
+  const pace = { behindBlocks: 3, patienceMs: 5 };
+
+  test("one that keeps its blocks is left behind, and reads the rest after the others", async () => {
+    const { source, state } = fakeDisk();
+    const [quick, other, slow] = shareDisk(source, 3, pace);
+    const acked = new Set<number>();
+    let attempts = 0;
+    const caughtUp = catchingUp(async () => {
+      const held: Block[] = [];
+      attempts++;
+      const wanted = (index: number) => !acked.has(index);
+      try {
+        for await (const block of slow!.read({ ...call, wanted })) {
+          held.push(block);
+          if (attempts > 1) {
+            acked.add(held.pop()!.index);
+            block.release();
+          }
+        }
+      } finally {
+        // What was given out is given back by who has it.
+        for (const block of held) block.release();
+      }
+    });
+    const results = await Promise.all([drain(quick!), drain(other!)]);
+    await caughtUp;
+    expect(results).toEqual([everything, everything]);
+    expect([...acked]).toEqual(everything);
+    expect({ attempts, reads: state.reads, held: state.held }).toEqual({ attempts: 2, reads: 2, held: 0 });
+  });
+
+  test("those that are ready do not wait for one that never begins", async () => {
+    const { source, state } = fakeDisk();
+    const [one, two, late] = shareDisk(source, 3, pace);
+    expect(await Promise.all([drain(one!), drain(two!)])).toEqual([everything, everything]);
+    expect(await drain(late!)).toEqual(everything);
+    expect(state.reads).toBe(2);
+  });
+
+  test("all equally slow is nobody's fault", async () => {
+    const { source, state } = fakeDisk();
+    const [one, two] = shareDisk(source, 2, { behindBlocks: 3, patienceMs: 0 });
+    const together = async (reader: BlockSource) => {
+      let seen = 0;
+      const held: Block[] = [];
+      for await (const block of reader.read({ ...call })) {
+        held.push(block);
+        seen++;
+        if (held.length < 4 && seen < TOTAL) continue;
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        for (const one of held.splice(0)) one.release();
+      }
+      await reader.close();
+      return seen;
+    };
+    expect(await Promise.all([together(one!), together(two!)])).toEqual([TOTAL, TOTAL]);
+    expect(state.reads).toBe(1);
   });
 });

@@ -1,8 +1,42 @@
 /**
- * One decode for several writers. Each reads as if it were alone; together they pull at the pace of the slowest.
+ * One decode for several writers. Each reads as if it were alone; together they pull at the pace of the slowest, unless
+ * a pace says whom they need not wait for.
  */
 import { SlipwayError } from "../lib/errors.ts";
 import type { Block, BlockSource, ReadOptions } from "./block-source.ts";
+
+/** Whom the others do not wait for. */
+export interface SharedPace {
+  /**
+   * A reader that holds so many blocks, while half of the others hold a quarter of that or less, keeps them waiting. To
+   * be smaller than the number of blocks the source hands out before one is released, or nobody is ever behind.
+   */
+  readonly behindBlocks: number;
+  /**
+   * How long a reader may go on keeping the others waiting before it is left behind, and how long those that are ready
+   * wait for those that have not begun. Milliseconds.
+   */
+  readonly patienceMs: number;
+}
+
+/** What a reader gets that was left behind. It may read again: it goes on with all who were left behind with it. */
+export class FellBehind extends SlipwayError {
+  constructor() {
+    super("unavailable", "It was slower than the others and was left behind; it is caught up after them.");
+    this.name = "FellBehind";
+  }
+}
+
+/** Runs `body`, and again whenever its reader was left behind: each time with fewer others, at last alone. */
+export async function catchingUp<T>(body: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await body();
+    } catch (error) {
+      if (!(error instanceof FellBehind)) throw error;
+    }
+  }
+}
 
 /**
  * `count` sources that share one read of `source`.
@@ -10,19 +44,29 @@ import type { Block, BlockSource, ReadOptions } from "./block-source.ts";
  * The read begins when every one of them has begun to read, or has said by `close()` that it will not. One that stops,
  * fails or closes leaves the others alone; when none is left the read ends. A block's memory is free again when all who
  * wanted it have released it. Who reads a second time after a finished read does not wait for anybody.
+ * With a `pace`, who does not begin in time is left for a second read, and who falls behind gets `FellBehind`.
  * Closing them does not close `source`.
  */
-export function shareDisk(source: BlockSource, count: number): BlockSource[] {
+export function shareDisk(source: BlockSource, count: number, pace?: SharedPace): BlockSource[] {
   const undecided = new Set<Reader>();
   let waiting: Reader[] = [];
   let running = false;
+  let late: NodeJS.Timeout | undefined;
 
   function startWhenReady(): void {
-    if (running || undecided.size > 0 || waiting.length === 0) return;
+    if (running || waiting.length === 0) return;
+    if (undecided.size === 0) start();
+    else if (pace !== undefined) late ??= setTimeout(start, pace.patienceMs);
+  }
+
+  function start(): void {
+    clearTimeout(late);
+    late = undefined;
+    if (running || waiting.length === 0) return;
     running = true;
     const readers = waiting;
     waiting = [];
-    void pump(source, readers).finally(() => {
+    void pump(source, readers, pace).finally(() => {
       running = false;
       startWhenReady();
     });
@@ -61,9 +105,10 @@ export function shareDisk(source: BlockSource, count: number): BlockSource[] {
 const silentLog: ReadOptions["log"] = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** Reads once, and gives every block to those who want it. Never throws: readers get the error. */
-async function pump(source: BlockSource, readers: readonly Reader[]): Promise<void> {
+async function pump(source: BlockSource, readers: readonly Reader[], pace?: SharedPace): Promise<void> {
   const stop = new AbortController();
   const present = () => readers.filter((reader) => !reader.gone);
+  const laggards = pace && watchLaggards(present, pace);
   for (const reader of readers) {
     reader.onLeave = () => {
       if (present().length === 0) stop.abort();
@@ -95,15 +140,64 @@ async function pump(source: BlockSource, readers: readonly Reader[]): Promise<vo
         const release = () => {
           if (released) return;
           released = true;
+          taker.holding--;
           if (--holders === 0) block.release();
+          laggards?.look();
         };
+        taker.holding++;
         taker.push({ index: block.index, data: block.data, sha256: block.sha256, release });
       }
+      laggards?.look();
     }
     for (const reader of present()) reader.end(undefined);
   } catch (error) {
     for (const reader of present()) reader.end(error);
+  } finally {
+    laggards?.close();
   }
+}
+
+/**
+ * Leaves behind who keeps the others waiting for longer than the pace allows. Being behind ends only when half of what
+ * was held has been given back: a reader that gives back a block now and then is as slow as one that gives back none.
+ */
+function watchLaggards(present: () => Reader[], { behindBlocks, patienceMs }: SharedPace) {
+  const behind = new Map<Reader, NodeJS.Timeout>();
+
+  function look(): void {
+    const readers = present();
+    let quick = 0;
+    for (const reader of readers) if (reader.holding <= behindBlocks / 4) quick++;
+    for (const reader of readers) {
+      const timer = behind.get(reader);
+      if (timer === undefined) {
+        if (reader.holding < behindBlocks || quick === 0 || quick * 2 < readers.length - 1) continue;
+        behind.set(
+          reader,
+          setTimeout(() => leaveBehind(reader), patienceMs),
+        );
+      } else if (reader.holding < behindBlocks / 2) {
+        clearTimeout(timer);
+        behind.delete(reader);
+      }
+    }
+  }
+
+  function leaveBehind(reader: Reader): void {
+    behind.delete(reader);
+    // The others may have left meanwhile: who is alone keeps nobody waiting.
+    if (present().length < 2) return;
+    reader.end(new FellBehind());
+    reader.leave();
+  }
+
+  return {
+    look,
+    close() {
+      for (const timer of behind.values()) clearTimeout(timer);
+      behind.clear();
+    },
+  };
 }
 
 /** One who remembers another digest than the rest saw another file: only a fresh start helps, so nobody goes on. */
@@ -126,6 +220,8 @@ function knownToAll(readers: readonly Reader[]): Map<number, Uint8Array> {
 class Reader {
   readonly options: ReadOptions;
   gone = false;
+  /** Blocks it was given and has not released. */
+  holding = 0;
   onLeave = () => {};
   readonly #answers = new Map<number, boolean>();
   #items: (Block | (() => void))[] = [];

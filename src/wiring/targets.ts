@@ -93,12 +93,6 @@ async function cloudOptions(target: Target, config: Config, environment: Environ
 
 async function awsOptions(target: AwsTarget, environment: Environment): Promise<CloudOptions> {
   const { credentials, endpoints } = target;
-  if (target.replicate === "direct") {
-    throw new SlipwayError("unsupported", "writing every region from the source is not built", {
-      subject: `targets.${target.name}.replicate`,
-      next: "Use `replicate: copy`.",
-    });
-  }
   return {
     cloud: "aws",
     homeRegion: target.home_region,

@@ -2,6 +2,7 @@
  * One image version: one artifact and all its targets. Prepare each, wait at the barrier, offer together.
  *
  *   per target: survey → upload → read back → register → replicate        (nothing is offered)
+ *   (directly:  survey → upload to each region → read back and register in each)
  *   barrier:    all targets and regions, or a quorum
  *   then:       offer in one batch, take back if part of it fails → record and announce → tidy
  */
@@ -11,6 +12,7 @@ import { reportOf, SlipwayError } from "../lib/errors.ts";
 import type { CloudImage, ErrorLike, Region } from "../model.ts";
 import { meetsPolicy } from "./barrier.ts";
 import type { DiskGroup, GroupOutcome, Journey, Prepared, TargetOutcome } from "./groups.ts";
+import { registerEach } from "./register-each.ts";
 import type { Services } from "./services.ts";
 import { imageSpec } from "./specs.ts";
 import { nameRegionsStep } from "./steps/name-regions.ts";
@@ -66,15 +68,16 @@ async function upload(
   journeys: readonly Journey[],
   surveys: readonly Surveyed[],
 ): Promise<Map<string, Uploaded>> {
-  const needy = journeys.filter((_, position) => {
-    const surveyed = surveys[position]!;
-    return !isError(surveyed) && !surveyed.images.some((image) => image.region === journeys[position]!.spec.homeRegion);
-  });
+  const needy = journeys.filter((journey, position) => lacking(journey, surveys[position]!).length > 0);
   const clouds = [...new Set(needy.map(({ item }) => item.cloud))].sort();
   const outcomes = await flow.settle(
     clouds.map((cloud) => () => {
       const ours = needy.filter(({ item }) => item.cloud === cloud);
-      const uploads = ours.map(({ item, spec }) => ({ target: item.target, spec }));
+      const uploads = ours.map((journey) => ({
+        target: journey.item.target,
+        spec: journey.spec,
+        ...(journey.item.copies ? {} : { direct: lacking(journey, surveys[journeys.indexOf(journey)]!) }),
+      }));
       return flow.step(uploadDiskStep, { artifact: ours[0]!.item.artifact, uploads }, { key: `upload ${cloud}` });
     }),
   );
@@ -90,6 +93,13 @@ async function upload(
   return uploaded;
 }
 
+/** Regions that need bytes from the source: the home region; directly, every region without the image. */
+function lacking({ item, spec }: Journey, surveyed: Surveyed): readonly Region[] {
+  if (isError(surveyed)) return [];
+  const wanted = item.copies ? [spec.homeRegion] : spec.regions;
+  return wanted.filter((region) => !surveyed.images.some((image) => image.region === region));
+}
+
 /** Brings one target to "everything there, nothing offered". Undefined if survey or upload failed. */
 async function prepare(
   flow: Flow<Services>,
@@ -103,7 +113,7 @@ async function prepare(
   const uploaded = uploads.get(target);
   if (uploaded !== undefined && "error" in uploaded) return undefined;
   let home: CloudImage | undefined = surveyed.images.find((image) => image.region === journey.spec.homeRegion);
-  if (uploaded !== undefined) {
+  if (uploaded?.staged !== undefined) {
     const { staged } = uploaded;
     await flow.step(readBackStep, { target, staged }, { key: `read back ${target}` });
     home = await flow.step(registerImageStep, { facts, journey, staged }, { key: `register ${target}` });
@@ -112,9 +122,11 @@ async function prepare(
   const complete = surveyed.images.length === journey.spec.regions.length && surveyed.silent.length === 0;
   const replicated = complete
     ? { images: surveyed.images, missing: [] }
-    : await flow.step(replicateImageStep, { facts, journey, image: home }, { key: `replicate ${target}` });
+    : journey.item.copies
+      ? await flow.step(replicateImageStep, { facts, journey, image: home }, { key: `replicate ${target}` })
+      : await registerEach(flow, facts, journey, [home, ...surveyed.images], uploaded?.others ?? []);
   // An earlier run that could not offer left its staged disk for this one.
-  const staged = uploaded === undefined ? surveyed.staged : uploaded.staged;
+  const staged = uploaded?.staged ?? surveyed.staged;
   return {
     target,
     spec: journey.spec,

@@ -1,6 +1,6 @@
 import type { PlannedImage } from "../compose/index.ts";
 import { diskKey, imageKey } from "../lib/image-key.ts";
-import type { ImageSpec } from "../model.ts";
+import type { ImageSpec, Region } from "../model.ts";
 
 /** What a driver is told about a planned image. Pure; `diskBytes` is 0 until the disk has been opened. */
 export function imageSpec(item: PlannedImage, regions: readonly string[] = item.regions): ImageSpec {
@@ -20,4 +20,10 @@ export function imageSpec(item: PlannedImage, regions: readonly string[] = item.
     endOfLife: item.endOfLife,
     tags: item.facts,
   };
+}
+
+/** Names the journal of a staged disk. The home region's has no region in its name: journals of older runs keep theirs. */
+export function transferId(target: string, spec: Pick<ImageSpec, "diskKey" | "homeRegion">, region: Region): string {
+  const name = `${target}/${spec.diskKey}`;
+  return region === spec.homeRegion ? name : `${name}/${region}`;
 }

@@ -2,7 +2,7 @@
  * AWS: EBS direct → snapshot → read back → AMI → copies → offered. No bucket, no import role, no helper machine.
  *
  * A disk is put block by block into a snapshot (`upload.ts`, `send-blocks.ts`), an AMI is registered on it
- * (`register.ts`), copied to the other regions (`replicate.ts`) and shared (`offer.ts`, `states.ts`). Everything is found
+ * (`register.ts`), copied to the other regions (`replicate.ts`; or written there as well, `upload-each.ts`) and shared (`offer.ts`, `states.ts`). Everything is found
  * again by tags (`tags.ts`). Refuses to know composes, catalogs and who decides. Start reading at `openAws`.
  */
 import type { CallContext } from "../../lib/call.ts";
@@ -22,6 +22,7 @@ import { replicate } from "./replicate.ts";
 import { setState } from "./states.ts";
 import { DISK_KEY, fromAws, KEY } from "./tags.ts";
 import { upload } from "./upload.ts";
+import { uploadEach } from "./upload-each.ts";
 import { DEFAULT_PACE, type Pace } from "./waiting.ts";
 import { witness } from "./witness.ts";
 
@@ -37,6 +38,8 @@ export interface AwsOptions extends Omit<ConnectionOptions, "connections"> {
   readonly zeroBlocks?: "write" | "skip" | undefined;
   /** Most puts under way at a time; each is 512 KiB. Default 128: 1000 puts/s, AWS's limit, at 128 ms each. */
   readonly inFlight?: number | undefined;
+  /** How long a region may keep others waiting in `uploadEach`. Milliseconds. */
+  readonly patienceMs?: number | undefined;
   readonly pace?: Partial<Pace> | undefined;
   /** Credentials of an account that has nothing to do with this one: what it sees, everybody sees. */
   readonly witness?: ConnectionOptions["credentials"] | undefined;
@@ -49,7 +52,7 @@ export function openAws(options: AwsOptions): Cloud {
   const connection = connect({ ...options, connections: inFlight });
   const outsider = options.witness && connect({ ...options, credentials: options.witness, connections: 1 });
   const account = openAccount(connection, { ...DEFAULT_PACE, ...options.pace });
-  const uploading = { zeroBlocks: options.zeroBlocks ?? "write", inFlight } as const;
+  const uploading = { zeroBlocks: options.zeroBlocks ?? "write", inFlight, patienceMs: options.patienceMs } as const;
   const checking = {
     account: options.account,
     homeRegion: options.homeRegion,
@@ -134,6 +137,10 @@ export function openAws(options: AwsOptions): Cloud {
     async upload(disk, spec, journal, call) {
       architectureOf(spec.arch);
       return upload(account, disk, spec, journal, uploading, call);
+    },
+    async *uploadEach(disk, spec, regions, journalOf, call) {
+      architectureOf(spec.arch);
+      yield* uploadEach(account, disk, spec, regions, journalOf, uploading, call);
     },
     readBack: (staged, blocks, call) => readBack(account, staged, blocks, call),
     register: (staged, spec, call) => register(account, staged, spec, call),

@@ -4,12 +4,20 @@ import { defineStep } from "../../durable/index.ts";
 import { BLOCK_BYTES, blockCount } from "../../images/block-source.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { hours } from "../../lib/units.ts";
-import type { StagedDisk } from "../../model.ts";
+import type { Region, StagedDisk } from "../../model.ts";
 import { cloudRetry } from "../policies.ts";
 import type { Ctx } from "../services.ts";
+import { transferId } from "../specs.ts";
 
 /** Blocks that were sent are all read; of the zero blocks every 64th, which finds a cloud that does not zero. */
 const ZERO_SAMPLE = 64;
+
+export interface ReadBackInput {
+  readonly target: string;
+  readonly staged: StagedDisk;
+  /** The target's; absent = the staged disk is there. */
+  readonly homeRegion?: Region;
+}
 
 /**
  * Reads the staged disk back and compares it with what was sent, before an image is made of it.
@@ -22,11 +30,12 @@ export const readBackStep = defineStep({
   name: "read-back",
   retry: cloudRetry,
   timeoutMs: hours(3),
-  async run(ctx: Ctx, input: { target: string; staged: StagedDisk }): Promise<{ blocks: number; compared: boolean }> {
+  async run(ctx: Ctx, input: ReadBackInput): Promise<{ blocks: number; compared: boolean }> {
     const { services } = ctx;
-    const { staged, target } = input;
+    const { staged, target, homeRegion = staged.region } = input;
     const cloud = await services.targets.cloud(target, ctx);
-    await using journal = await openTransferJournal(services.db, `${target}/${staged.key}`);
+    const id = transferId(target, { diskKey: staged.key, homeRegion }, staged.region);
+    await using journal = await openTransferJournal(services.db, id);
     if (!cloud.can.readBack || journal.ackedCount === 0) return { blocks: 0, compared: false };
     const wanted: number[] = [];
     const all = blockCount(staged.diskBytes);

@@ -57,6 +57,8 @@ export interface PlayOptions {
   readonly offerWhen?: OfferWhen;
   readonly releaseAs?: "active" | "candidate";
   readonly audience?: Audience;
+  /** Every region is written from the source. */
+  readonly direct?: boolean;
   /** Changes the compose's images.json before anybody reads it. */
   readonly edit?: (images: string) => string;
 }
@@ -124,7 +126,7 @@ export async function openStage() {
       const local = inProduction(openLocal({ directory: join(home, role), regions: [...REGIONS] }));
       clouds.set(target(role), () => faults[role]?.(local) ?? local);
       audiences.set(target(role), options.audience ?? { to: "public" });
-      plan[target(role)] = planTarget(target(role), "aws", REGIONS);
+      plan[target(role)] = planTarget(target(role), "aws", REGIONS, !options.direct);
     }
     const bad: { registry?: (registry: Registry) => Registry } = {};
     if (options.containers) {
@@ -207,8 +209,8 @@ export async function openStage() {
   };
 }
 
-function planTarget(name: string, cloud: PlanTarget["cloud"], regions: readonly string[]): PlanTarget {
-  return { name, cloud, enabled: true, home_region: regions[0]!, regions, copies: true };
+function planTarget(name: string, cloud: PlanTarget["cloud"], regions: readonly string[], copies = true): PlanTarget {
+  return { name, cloud, enabled: true, home_region: regions[0]!, regions, copies };
 }
 
 function systemOf(name: string, options: PlayOptions, target: (role: string) => string): System {
