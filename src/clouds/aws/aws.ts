@@ -28,7 +28,7 @@ import { witness } from "./witness.ts";
 
 export type { AwsCredentials } from "./signature.ts";
 
-export interface AwsOptions extends Omit<ConnectionOptions, "connections"> {
+export interface AwsOptions extends Omit<ConnectionOptions, "connections" | "pace"> {
   /** Twelve digits: `check` refuses credentials of another. Absent = any. */
   readonly account?: string | undefined;
   readonly homeRegion: Region;
@@ -49,9 +49,10 @@ const IN_FLIGHT = 128;
 
 export function openAws(options: AwsOptions): Cloud {
   const inFlight = options.inFlight ?? IN_FLIGHT;
-  const connection = connect({ ...options, connections: inFlight });
-  const outsider = options.witness && connect({ ...options, credentials: options.witness, connections: 1 });
-  const account = openAccount(connection, { ...DEFAULT_PACE, ...options.pace });
+  const pace: Pace = { ...DEFAULT_PACE, ...options.pace };
+  const connection = connect({ ...options, connections: inFlight, pace });
+  const outsider = options.witness && connect({ ...options, credentials: options.witness, connections: 1, pace });
+  const account = openAccount(connection, pace);
   const uploading = { zeroBlocks: options.zeroBlocks ?? "write", inFlight, patienceMs: options.patienceMs } as const;
   const checking = {
     account: options.account,

@@ -12,6 +12,7 @@ import { minutes, seconds } from "../../lib/units.ts";
 import type { Region } from "../../model.ts";
 import { type AwsCall, translate } from "./errors.ts";
 import type { AwsCredentials } from "./signature.ts";
+import { DEFAULT_PACE, type Pace, whileThrottled } from "./waiting.ts";
 
 export interface ConnectionOptions {
   /** A key, or what gives one: asked again shortly before the one it gave expires. */
@@ -26,6 +27,8 @@ export interface ConnectionOptions {
   readonly dispatcher?: Dispatcher | undefined;
   /** Most connections to EBS direct per region. */
   readonly connections: number;
+  /** Default: `DEFAULT_PACE`. */
+  readonly pace?: Pace | undefined;
 }
 
 export interface Connection {
@@ -38,6 +41,8 @@ export interface Connection {
     call: CallContext,
     run: (client: STS, options: SendOptions) => Promise<T>,
   ): Promise<T>;
+  /** Runs a call that is translated already; asks again while it is throttled. `ec2` and `sts` do so by themselves. */
+  paced<T>(signal: AbortSignal, ask: () => Promise<T>): Promise<T>;
   ebs(region: Region): { readonly origin: URL; readonly dispatcher: Dispatcher };
   close(): Promise<void>;
 }
@@ -77,21 +82,27 @@ export function connect(options: ConnectionOptions): Connection {
     },
   });
 
+  const paced = <T>(signal: AbortSignal, ask: () => Promise<T>) =>
+    whileThrottled(options.pace ?? DEFAULT_PACE, signal, ask);
+
   async function translated<T>(
     what: Omit<AwsCall, "signal">,
     call: CallContext,
     run: (send: SendOptions) => Promise<T>,
   ): Promise<T> {
-    try {
-      call.signal.throwIfAborted();
-      return await run({ abortSignal: call.signal });
-    } catch (error) {
-      throw translate(error, { ...what, signal: call.signal });
-    }
+    return paced(call.signal, async () => {
+      try {
+        call.signal.throwIfAborted();
+        return await run({ abortSignal: call.signal });
+      } catch (error) {
+        throw translate(error, { ...what, signal: call.signal });
+      }
+    });
   }
 
   return {
     credentials,
+    paced,
     async ec2(region, operation, subject, call, run) {
       return translated({ service: "ec2", operation, region, subject }, call, async (send) => {
         const client = remembered(ec2Clients, region, async () => {

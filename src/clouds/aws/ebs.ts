@@ -1,7 +1,8 @@
 /**
  * The EBS direct APIs: a snapshot written and read block by block over one undici pool per region, signed by hand.
  *
- * One attempt per call; whether it is worth another is for `send-blocks.ts` and `read-back.ts` to say.
+ * One attempt per block; whether it is worth another is for `send-blocks.ts` and `read-back.ts` to say. The few other
+ * calls are asked again while they are throttled.
  * @see https://docs.aws.amazon.com/ebs/latest/APIReference/API_Operations.html
  */
 import { createHash } from "node:crypto";
@@ -95,7 +96,7 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
   }
 
   async function json(asked: Asked): Promise<Record<string, unknown>> {
-    const { body } = await request(asked);
+    const { body } = await connection.paced(asked.signal, () => request(asked));
     try {
       return JSON.parse((await bounded(body)).toString("utf8") || "{}") as Record<string, unknown>;
     } catch (error) {

@@ -12,6 +12,7 @@ import type { CloudImage, ImageSpec, Region } from "../../model.ts";
 import type { RegionOutcome } from "../cloud.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, isReady, rootSnapshot, snapshotsIn } from "./account.ts";
+import { vendorOf } from "./errors.ts";
 import { ensureTags, gaveUp, pickMine } from "./register.ts";
 import { remove } from "./remove.ts";
 import { fromAws, KEY, tagsFor, toAws } from "./tags.ts";
@@ -108,22 +109,28 @@ async function start(
   const tags = toAws(tagsFor(spec, spec.diskBytes));
   let previous = image.id;
   for (let generation = 0; generation < GENERATIONS; generation++) {
-    const answer = await account.connection.ec2(region, "CopyImage", image.id, call, (ec2, send) =>
-      ec2.copyImage(
-        {
-          ClientToken: tokenFrom("copy", spec.key, region, previous),
-          Name: spec.name,
-          Description: spec.description.replace(/[^\x20-\x7e]/g, "?").slice(0, 255),
-          SourceImageId: image.id,
-          SourceRegion: image.region,
-          TagSpecifications: [
-            { ResourceType: "image", Tags: tags },
-            { ResourceType: "snapshot", Tags: tags },
-          ],
-        },
-        send,
+    const answer = await unlessUsedUp(
+      account.connection.ec2(region, "CopyImage", image.id, call, (ec2, send) =>
+        ec2.copyImage(
+          {
+            ClientToken: tokenFrom("copy", spec.key, region, previous),
+            Name: spec.name,
+            Description: spec.description.replace(/[^\x20-\x7e]/g, "?").slice(0, 255),
+            SourceImageId: image.id,
+            SourceRegion: image.region,
+            TagSpecifications: [
+              { ResourceType: "image", Tags: tags },
+              { ResourceType: "snapshot", Tags: tags },
+            ],
+          },
+          send,
+        ),
       ),
     );
+    if (!answer) {
+      previous = `${previous}+`;
+      continue;
+    }
     const id = answer.ImageId ?? "";
     call.log.info("copy started", { id, region, source: image.id });
     const seen = await account.imageById(id, region, call);
@@ -139,6 +146,19 @@ async function start(
     tried: `${GENERATIONS} copies`,
     next: "Look at the failed images in that region; then run it again.",
   });
+}
+
+/**
+ * Undefined if AWS remembers the token for a request with other words: a description or a tag has changed since. That
+ * copy came to nothing, or it would have been found; the next token asks for a new one.
+ */
+async function unlessUsedUp<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof CloudError && vendorOf(error.cause).code === "IdempotentParameterMismatch") return undefined;
+    throw error;
+  }
 }
 
 /** False if it stays unknown: then the token was that of a copy removed long ago. */

@@ -1,28 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { memoryJournal, type UploadJournal } from "../../images/journal.ts";
 import { quietCall } from "../../lib/call.ts";
 import { MiB } from "../../lib/units.ts";
 import type { Cloud, StagedOutcome } from "../cloud.ts";
 import { inProduction } from "../index.ts";
 import { digestsOf, fakeDisk, tapped } from "../testing/disks.ts";
-import { openWeather, REGIONS_22, type Weather } from "./testing/weather.ts";
+import { keptJournals, openWeather, REGIONS_22, type Weather } from "./testing/weather.ts";
 
 const SECONDS = 120_000;
 const call = quietCall();
 const BLOCKS = 48;
 const disk = () => fakeDisk(BLOCKS * (MiB / 2), [...Array(BLOCKS).keys()]);
-
-function journals() {
-  const kept = new Map<string, UploadJournal>();
-  return async (region: string) => {
-    const journal = kept.get(region) ?? memoryJournal();
-    kept.set(region, journal);
-    return Object.defineProperty(journal, Symbol.asyncDispose, {
-      value: async () => {},
-      configurable: true,
-    }) as UploadJournal & AsyncDisposable;
-  };
-}
 
 async function collect(outcomes: AsyncIterable<StagedOutcome>, each: (outcome: StagedOutcome) => void = () => {}) {
   const all: StagedOutcome[] = [];
@@ -50,7 +37,7 @@ describe("a disk written to many regions at once", () => {
     await withWeather(async (weather) => {
       const cloud = inProduction(weather.open({ patienceMs: SECONDS }));
       const source = disk();
-      const outcomes = await collect(cloud.uploadEach!(source, weather.spec, REGIONS_22, journals(), call));
+      const outcomes = await collect(cloud.uploadEach!(source, weather.spec, REGIONS_22, keptJournals(), call));
       expect(regionsOf(outcomes)).toEqual([...REGIONS_22].sort());
       expect([...source.yielded.values()]).toEqual(Array(BLOCKS).fill(1));
       expect(source.held()).toBe(0);
@@ -75,7 +62,7 @@ describe("a disk written to many regions at once", () => {
         const answers = weather.hold(late, how === "says nothing" ? () => true : (request) => request.method === "PUT");
         const ended: string[] = [];
         const outcomes = await collect(
-          cloud.uploadEach!(disk(), weather.spec, REGIONS_22, journals(), call),
+          cloud.uploadEach!(disk(), weather.spec, REGIONS_22, keptJournals(), call),
           ({ region }) => {
             ended.push(region);
             if (ended.length === REGIONS_22.length - 1) answers.release();
@@ -91,7 +78,7 @@ describe("a disk written to many regions at once", () => {
   test("reports a dead region, and sends nothing twice when it is back", { timeout: SECONDS }, async () => {
     await withWeather(async (weather, cloud) => {
       weather.kill("me-south-1");
-      const kept = journals();
+      const kept = keptJournals();
       const first = await collect(cloud.uploadEach!(disk(), weather.spec, REGIONS_22, kept, call));
       expect(first.filter((outcome) => "error" in outcome)).toMatchObject([
         { region: "me-south-1", error: { code: "unavailable", region: "me-south-1" } },
@@ -109,7 +96,7 @@ describe("a disk written to many regions at once", () => {
 
   test("goes on in every region where it was, after it was stopped in the middle", { timeout: SECONDS }, async () => {
     await withWeather(async (weather) => {
-      const kept = journals();
+      const kept = keptJournals();
       const stop = new AbortController();
       const dying = tapped(disk(), (count) => {
         if (count === 30) stop.abort();
@@ -134,12 +121,14 @@ describe("a disk written to many regions at once", () => {
 
   test("that has another's name in a region is not written there", { timeout: SECONDS }, async () => {
     await withWeather(async (weather, cloud) => {
-      const [staged] = await collect(cloud.uploadEach!(disk(), weather.spec, ["eu-west-1"], journals(), call));
+      const [staged] = await collect(cloud.uploadEach!(disk(), weather.spec, ["eu-west-1"], keptJournals(), call));
       const stranger = { ...weather.spec, key: "another", homeRegion: "eu-west-1" };
       if (!staged || !("staged" in staged)) throw new Error("not staged");
       await cloud.register(staged.staged, stranger, call);
       const other = { ...weather.spec, diskKey: "another-disk" };
-      const outcomes = await collect(cloud.uploadEach!(disk(), other, ["eu-west-1", "us-east-1"], journals(), call));
+      const outcomes = await collect(
+        cloud.uploadEach!(disk(), other, ["eu-west-1", "us-east-1"], keptJournals(), call),
+      );
       expect(outcomes.find(({ region }) => region === "eu-west-1")).toMatchObject({
         error: { code: "already-exists" },
       });

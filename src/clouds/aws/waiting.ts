@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { SlipwayError } from "../../lib/errors.ts";
+import { codeOf, SlipwayError } from "../../lib/errors.ts";
 import { minutes, seconds } from "../../lib/units.ts";
 import { CloudError } from "../errors.ts";
 
@@ -14,6 +14,8 @@ export interface Pace {
   readonly registerMs: number;
   /** Best effort at AWS: minutes as a rule, an hour on bad days. */
   readonly copyMs: number;
+  /** How long a request that is refused for want of pace is asked again. */
+  readonly throttledMs: number;
 }
 
 /** @see https://github.com/awslabs/coldsnap/issues/43 for how long a snapshot stays unknown */
@@ -24,6 +26,7 @@ export const DEFAULT_PACE: Pace = {
   completeMs: minutes(60),
   registerMs: minutes(15),
   copyMs: minutes(85),
+  throttledMs: minutes(10),
 };
 
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
@@ -31,6 +34,26 @@ export async function pause(ms: number, signal: AbortSignal): Promise<void> {
     await delay(ms, undefined, { signal });
   } catch (cause) {
     throw new SlipwayError("cancelled", "Waiting was stopped.", { cause });
+  }
+}
+
+/**
+ * Asks again while AWS refuses to listen. A throttled request was not carried out, so this is pacing and no third level
+ * of retrying: a region that refuses every third request is slow, not broken, and costs no attempt of a step.
+ * @throws CloudError `throttled` when it was refused for as long as the pace allows
+ */
+export async function whileThrottled<T>(pace: Pace, signal: AbortSignal, ask: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + pace.throttledMs;
+  let wait = pace.firstMs;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (codeOf(error) !== "throttled" || performance.now() + wait > deadline) throw error;
+    }
+    // Whoever was refused together shall not come back together.
+    await pause(wait * (0.5 + Math.random()), signal);
+    wait = Math.min(wait * 2, pace.mostMs);
   }
 }
 

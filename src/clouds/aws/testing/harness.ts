@@ -15,6 +15,7 @@ export const HURRIED: Pace = {
   completeMs: 2000,
   registerMs: 2000,
   copyMs: 2000,
+  throttledMs: 2000,
 };
 
 /** EC2 calls that change something, by the verb of the driver that makes them. */

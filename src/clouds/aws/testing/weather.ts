@@ -5,9 +5,10 @@
 import type http from "node:http";
 import { AWS_PUBLISHER, createAwsSimulator } from "../../../../rehearsal/src/aws/index.ts";
 import { createAuthority, serve } from "../../../../rehearsal/src/tls.ts";
+import { memoryJournal, type UploadJournal } from "../../../images/journal.ts";
 import { MiB } from "../../../lib/units.ts";
 import type { ImageSpec, Region } from "../../../model.ts";
-import type { Cloud } from "../../cloud.ts";
+import type { Cloud, JournalOf } from "../../cloud.ts";
 import { type AwsOptions, openAws } from "../aws.ts";
 import { AWS_SPEC, HURRIED } from "./harness.ts";
 
@@ -104,6 +105,16 @@ export async function openWeather(changes: Partial<AwsOptions> = {}) {
       await served.close();
       simulator.close();
     },
+  };
+}
+
+/** Journals by region that outlive what reads them, as the database's do. */
+export function keptJournals(): JournalOf {
+  const kept = new Map<Region, UploadJournal & AsyncDisposable>();
+  return async (region) => {
+    const journal = kept.get(region) ?? Object.assign(memoryJournal(), { [Symbol.asyncDispose]: async () => {} });
+    kept.set(region, journal);
+    return journal;
   };
 }
 
