@@ -8,6 +8,7 @@ import { SlipwayError } from "../lib/errors.ts";
 import type { AwsOptions } from "./aws/aws.ts";
 import type { AzureOptions } from "./azure/options.ts";
 import type { Cloud } from "./cloud.ts";
+import type { GcpOptions } from "./gcp/options.ts";
 import type { LocalOptions } from "./local/local.ts";
 import { DEFAULT_LIMITS, inProduction, type Limits } from "./wrappers.ts";
 
@@ -22,6 +23,7 @@ export type CloudOptions =
       "credentials" | "witness"
     >)
   | ({ readonly cloud: "azure" } & AzureOptions)
+  | ({ readonly cloud: "gcp" } & GcpOptions)
   | ({ readonly cloud: "local" } & LocalOptions);
 
 type AwsKey = AwsOptions["credentials"] | { readonly profile?: string };
@@ -31,6 +33,7 @@ type OptionsOf<Name extends Driver> = Extract<CloudOptions, { cloud: Name }>;
 const DRIVERS: { readonly [Name in Driver]: (options: OptionsOf<Name>) => Promise<Cloud> } = {
   aws: openAwsTarget,
   azure: async (options) => (await import("./azure/azure.ts")).openAzure(options),
+  gcp: async (options) => (await import("./gcp/gcp.ts")).openGcp(options),
   local: async (options) => (await import("./local/local.ts")).openLocal(options),
 };
 
@@ -50,6 +53,8 @@ async function openDriver(options: CloudOptions): Promise<Cloud> {
       return DRIVERS.aws(options);
     case "azure":
       return DRIVERS.azure(options);
+    case "gcp":
+      return DRIVERS.gcp(options);
     case "local":
       return DRIVERS.local(options);
     default: {

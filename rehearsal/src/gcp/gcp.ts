@@ -1,0 +1,138 @@
+/**
+ * Google Cloud, pretended: a service account's tokens, one bucket of Cloud Storage, the images of one Compute project.
+ * Keeps state and speaks the vendor's protocol; what it does not know it refuses with 501 and the operation's name.
+ */
+import { generateKeyPairSync } from "node:crypto";
+import type http from "node:http";
+import { type Answer, type Exchange, readExchange, send } from "../azure/exchange.ts";
+import type { Simulator } from "../simulator.ts";
+import { type ComputeState, compute, type Image, settle } from "./compute.ts";
+import { faultAnswer, GcpFault, json, notBuilt } from "./fault.ts";
+import { type StoredObject, storage } from "./storage.ts";
+import { createTokens } from "./tokens.ts";
+
+export interface GcpOptions {
+  readonly project: string;
+  readonly bucket: string;
+  /** Default US. */
+  readonly location?: string;
+  /** Default 2000, as a new project has. */
+  readonly imageLimit?: number;
+}
+
+export interface GcpSimulator extends Simulator {
+  readonly name: "gcp";
+  /** The key file of the one account that may do everything. Its token_uri is the real one's. */
+  readonly serviceAccount: {
+    readonly client_email: string;
+    readonly private_key: string;
+    readonly [field: string]: string;
+  };
+  objects(): StoredObject[];
+  images(): Image[];
+  /** Accepted uploads, composed objects not counted. */
+  uploads(): readonly { readonly name: string; readonly bytes: number }[];
+  /** Permissions that are refused from the next request on. */
+  deny(permissions: readonly string[]): void;
+}
+
+/** A part of 4 MiB, whatever its wrapping; other clients send up to 8 MiB and more at a time. */
+const MOST_BODY = 64 * 1024 * 1024;
+
+export function createGcpSimulator(options: GcpOptions): GcpSimulator {
+  const keys = generateKeyPairSync("rsa", {
+    modulusLength: 2048,
+    publicKeyEncoding: { type: "spki", format: "pem" },
+    privateKeyEncoding: { type: "pkcs8", format: "pem" },
+  });
+  const email = `publisher@${options.project}.iam.gserviceaccount.com`;
+  const tokens = createTokens(email, keys.publicKey);
+  let refused: readonly string[] = [];
+  let generation = 1_700_000_000_000_000;
+  const denied = (permission: string) => refused.includes(permission);
+  const bucket = {
+    bucket: options.bucket,
+    location: options.location ?? "US",
+    objects: new Map<string, StoredObject>(),
+    uploads: [] as { name: string; bytes: number }[],
+    denied,
+    nextGeneration: () => ++generation,
+  };
+  const state: ComputeState = {
+    project: options.project,
+    imageLimit: options.imageLimit ?? 2000,
+    images: new Map(),
+    operations: new Map(),
+    storage: bucket,
+    denied,
+  };
+
+  async function answer(exchange: Exchange): Promise<Answer> {
+    const [first, second] = exchange.path;
+    if (first === "token" && exchange.method === "POST") return tokens.token(exchange);
+    tokens.check(exchange);
+    if (first === "storage" || (first === "upload" && second === "storage")) return storage(bucket, exchange);
+    if (first === "compute") {
+      const said = await compute(state, exchange);
+      // Operations go on whether or not somebody looks at them: any other look is time passing.
+      if (exchange.method === "GET" && !exchange.rawPath.includes("/operations/")) await settle(state);
+      return said;
+    }
+    const asked = /^\/v1\/projects\/([^/:]+):testIamPermissions$/.exec(exchange.rawPath);
+    if (asked && exchange.method === "POST") {
+      const { permissions = [] } = JSON.parse(exchange.body.toString()) as { permissions?: string[] };
+      return json({ permissions: permissions.filter((one) => !denied(one)) });
+    }
+    throw notBuilt(`${exchange.method} ${exchange.rawPath}`);
+  }
+
+  return {
+    name: "gcp",
+    handler: listener(answer),
+    serviceAccount: {
+      type: "service_account",
+      project_id: options.project,
+      private_key_id: "rehearsal",
+      client_email: email,
+      private_key: keys.privateKey,
+      token_uri: "https://oauth2.googleapis.com/token",
+    },
+    objects: () => [...bucket.objects.values()],
+    images: () => [...state.images.values()],
+    uploads: () => bucket.uploads,
+    deny(permissions) {
+      refused = permissions;
+    },
+    reset() {
+      bucket.objects.clear();
+      bucket.uploads.length = 0;
+      state.images.clear();
+      state.operations.clear();
+    },
+  };
+}
+
+function listener(answer: (exchange: Exchange) => Promise<Answer>): http.RequestListener {
+  return (request, response) => {
+    (async () => {
+      const exchange = await readExchange(request, MOST_BODY, Date.now());
+      let said: Answer;
+      try {
+        said = await answer(exchange);
+      } catch (error) {
+        // A fault of ours must not look like one of Google's that a retry would cure.
+        const fault =
+          error instanceof GcpFault
+            ? error
+            : new GcpFault(
+                501,
+                "simulatorError",
+                `The simulator failed: ${error instanceof Error ? error.stack : error}`,
+              );
+        said = faultAnswer(fault);
+      }
+      await send(response, said);
+      // A client that goes away in the middle of a request is ordinary here.
+    })().catch(() => response.destroy());
+  };
+}
