@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { awsPublished, azurePublished, containerPublished } from "./published.ts";
+import { awsPublished, azurePublished, containerPublished, gcpPublished } from "./published.ts";
 
 /** What was sent for Fedora 41's first AMIs: readers parse messages of this very shape. */
 const aws = {
@@ -157,4 +157,30 @@ test.each(["a.b", "a#b", "a*b", "a b", "a\nb"])("%j is one word of a topic, and 
 
 test("the body tells a hostile name as it is: only the topic has rules", () => {
   expect(awsPublished({ ...aws, subvariant: "a.b" }).body.subvariant).toBe("a.b");
+});
+
+test("a GCP message has all the fields its schema requires, and tells of the family", () => {
+  const sent = gcpPublished({
+    ...aws,
+    kind: "rc",
+    imageName: "fedora-cloud-40-1-14-x86-64",
+    family: "fedora-cloud-40",
+    imageUrl: "https://www.googleapis.com/compute/v1/projects/fedora-cloud/global/images/fedora-cloud-40-1-14-x86-64",
+    storageLocations: ["us"],
+  });
+  expect(sent.topic).toBe("fedora_image_uploader.published.v1.gcp.rc.Cloud_Base.x86_64");
+  expect(sent.headers).toMatchObject({ fedora_messaging_schema: "fedora_image_uploader.published.v1.gcp" });
+  expect(sent.body).toEqual({
+    architecture: "x86_64",
+    compose_id: "Fedora-41-20240911.0",
+    family: "fedora-cloud-40",
+    image_name: "fedora-cloud-40-1-14-x86-64",
+    image_url: expect.stringMatching(/^https:.*fedora-cloud-40-1-14-x86-64$/),
+    release: 41,
+    storage_locations: ["us"],
+    subvariant: "Cloud_Base",
+  });
+  expect(sent.summary).toBe(
+    "fedora-image-uploader published the x86_64 image from compose Fedora-41-20240911.0 to the fedora-cloud-40 family in Google Cloud Platform",
+  );
 });

@@ -63,6 +63,30 @@ export function azurePublished(
   });
 }
 
+export function gcpPublished(
+  image: Published & {
+    imageName: string;
+    family: string;
+    imageUrl: string;
+    storageLocations: readonly string[];
+    sentAt: Date;
+  },
+): OutgoingMessage {
+  const body = {
+    architecture: image.architecture,
+    compose_id: image.composeId,
+    family: image.family,
+    image_name: image.imageName,
+    image_url: image.imageUrl,
+    release: image.release,
+    storage_locations: [...image.storageLocations],
+    subvariant: image.subvariant,
+  };
+  return message(image, "gcp", body, image.imageName, {
+    summary: `${APP} published the ${image.architecture} image from compose ${image.composeId} to the ${image.family} family in Google Cloud Platform`,
+  });
+}
+
 export function containerPublished(image: {
   composeId: string;
   kind: string;

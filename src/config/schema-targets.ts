@@ -136,9 +136,11 @@ const gcp = z.strictObject({
   credentials: z
     .strictObject({ service_account: secret })
     .optional()
-    .describe("A service account's JSON. Default: what the SDK finds (GOOGLE_APPLICATION_CREDENTIALS)."),
+    .describe(
+      "A service account's JSON. Default: the file GOOGLE_APPLICATION_CREDENTIALS names, else the machine's own account.",
+    ),
   endpoints: z
-    .strictObject({ storage: endpoint, compute: endpoint, token: endpoint })
+    .strictObject({ storage: endpoint, compute: endpoint, token: endpoint, resource_manager: endpoint })
     .partial()
     .optional()
     .describe("Other addresses of the vendor's APIs, for rehearsals and emulators."),

@@ -20,6 +20,7 @@ import {
 import { SlipwayError } from "../lib/errors.ts";
 import { openRegistry, type Registry } from "../registries/index.ts";
 import type { TargetFacts, Targets } from "../workflows/index.ts";
+import { gcpOptions } from "./gcp-target.ts";
 
 export interface OpenTargets extends Targets {
   close(): Promise<void>;
@@ -84,6 +85,8 @@ async function cloudOptions(target: Target, config: Config, environment: Environ
       return awsOptions(target, environment);
     case "azure":
       return azureOptions(target, environment);
+    case "gcp":
+      return { ...(await gcpOptions(target, environment)), ...(await certificate(target.ca_file)) };
     case "local":
       return { cloud: "local", directory: target.directory ?? join(config.data_dir, "local", target.name) };
     default:

@@ -1,6 +1,6 @@
 /** From what was prepared to the message that readers know. Pure. */
 import type { OutgoingMessage } from "../bus/outbox.ts";
-import { awsPublished, azurePublished, containerPublished } from "../bus/published.ts";
+import { awsPublished, azurePublished, containerPublished, gcpPublished } from "../bus/published.ts";
 import type { PlannedImage } from "../compose/index.ts";
 import type { Prepared, ReleaseFacts } from "./groups.ts";
 
@@ -14,7 +14,7 @@ export type Announced = Pick<PlannedImage, "cloud" | "arch" | "name" | "definiti
  *
  * Its id is derived from the map too: the same map is the same message however often it is written, and a map that has
  * grown because late regions healed is a second message. Clouds that no reader listens for give none, and neither does
- * a candidate on AWS, which nobody can start; on Azure a candidate can, and testers wait to be told.
+ * a candidate on AWS or GCP, which nobody can start; on Azure a candidate can, and testers wait to be told.
  */
 export function announcement(
   facts: ReleaseFacts,
@@ -42,6 +42,14 @@ export function announcement(
       if (definition === undefined || version === undefined) return [];
       const resourceId = prepared.images[0]?.id ?? "";
       return [azurePublished({ ...common, definition, version, resourceId, regions: Object.keys(regions) })];
+    }
+    case "gcp": {
+      const { family, name } = item;
+      const id = prepared.images[0]?.id;
+      // A candidate is open to nobody.
+      if (state === "candidate" || family === undefined || id === undefined) return [];
+      const imageUrl = `https://www.googleapis.com/compute/v1/${id}`;
+      return [gcpPublished({ ...common, imageName: name, family, imageUrl, storageLocations: Object.keys(regions) })];
     }
     default:
       return [];

@@ -1,6 +1,6 @@
 /**
  * The upload: every run of neighbouring blocks becomes an object of its own, a finished piece of the archive, and the
- * service joins them when the whole source has been read and proved right (docs/decisions/0005-pieces-in-cloud-storage.md).
+ * service joins them when the whole source has been read and proved right (docs/decisions/0007-pieces-in-cloud-storage.md).
  */
 import { randomUUID } from "node:crypto";
 import { BLOCK_BYTES, type BlockSource, blockCount } from "../../images/block-source.ts";
