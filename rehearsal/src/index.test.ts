@@ -122,3 +122,22 @@ test("a scenario that is none starts nothing", async () => {
   >;
   await expect(startRehearsal({ scenario: { rules } })).rejects.toThrow("rules[0].fault");
 });
+
+test("Google Cloud is behind a proxy that knows its calls and answers as it does", async () => {
+  await start();
+  const { gcp } = rehearsal.urls;
+  const dispatcher = new Agent({ connect: { ca: rehearsal.caPem } });
+  const ask = async (path: string, method = "GET") => {
+    const answer = await fetch(`${gcp}${path}`, { dispatcher, method });
+    return [
+      answer.status,
+      ((await answer.json()) as { error: { errors: { reason: string }[] } }).error.errors[0]?.reason,
+    ];
+  };
+  const images = "/compute/v1/projects/fedora-cloud-devel/global/images";
+  expect(await ask(images)).toEqual([401, "authError"]);
+  rehearsal.set({ name: "busy", fault: "status", status: 503, match: { cloud: "gcp", operation: "images.list" } });
+  expect(await ask(images)).toEqual([503, "backendError"]);
+  expect(await ask(`${images}/some-image`)).toEqual([401, "authError"]);
+  await dispatcher.destroy();
+}, 60_000);

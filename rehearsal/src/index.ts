@@ -15,6 +15,7 @@ import {
   createAwsSimulator,
 } from "./aws/index.ts";
 import { type AzureOptions, type AzureSimulator, createAzureSimulator } from "./azure/azure.ts";
+import { createGcpSimulator, type GcpOptions, type GcpSimulator } from "./gcp/gcp.ts";
 import { createProxy, type FaultProxy, type RuleInput, readScenario, type ScenarioInput } from "./proxy.ts";
 import { createRegistrySimulator, type RegistrySimulator, type RegistrySimulatorOptions } from "./registry/index.ts";
 import type { Simulator } from "./simulator.ts";
@@ -25,11 +26,12 @@ export * from "./proxy.ts";
 export type { Simulator } from "./simulator.ts";
 export * from "./tls.ts";
 
-export type PlaceName = "aws" | "azure" | "registry";
+export type PlaceName = "aws" | "azure" | "gcp" | "registry";
 
 export interface RehearsalOptions {
   readonly aws?: AwsSimulatorOptions;
   readonly azure?: Partial<AzureOptions>;
+  readonly gcp?: Partial<GcpOptions>;
   readonly registry?: RegistrySimulatorOptions;
   /** A scenario, or the path of its file. Each proxy gets all of it; `match.cloud` tells rules apart. */
   readonly scenario?: ScenarioInput | string;
@@ -46,6 +48,8 @@ export interface Rehearsal {
     readonly sts: string;
     readonly s3: string;
     readonly azure: { readonly authority: string; readonly management: string; readonly blob: string };
+    /** One address for all services; tokens are at `/token`. */
+    readonly gcp: string;
     readonly registry: string;
   };
   /** The certificate to trust, as PEM. */
@@ -55,11 +59,14 @@ export interface Rehearsal {
     /** Of an account that has nothing to do with the release: what it sees, everybody sees. */
     readonly awsOutsider: AwsKey;
     readonly azure: AzureAccount;
+    /** A key file's contents, and what the account publishes to. */
+    readonly gcp: { readonly project: string; readonly bucket: string; readonly serviceAccount: object };
     readonly registry: { readonly username: string; readonly password: string };
   };
   readonly simulators: {
     readonly aws: AwsSimulator;
     readonly azure: AzureSimulator;
+    readonly gcp: GcpSimulator;
     readonly registry: RegistrySimulator;
   };
   readonly proxies: Readonly<Record<PlaceName, FaultProxy>>;
@@ -93,6 +100,9 @@ const AZURE_SETUP = {
   galleries: [{ name: "Fedora", publicName: "Fedora-5e266ba4-2250-406d-adad-5d73860d958f" }],
 } as const;
 
+/** The names of the real one's staging set-up. */
+export const GCP_ACCOUNT = { project: "fedora-cloud-devel", bucket: "fedora-cloud-image-upload-devel" } as const;
+
 export const REGISTRY_ACCOUNT = { username: "rehearsal", password: "rehearsal-password" } as const;
 
 /** Starts everything. @throws Error when a port is taken or the scenario is none; nothing is left running then. */
@@ -102,7 +112,12 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
   const authority = await createAuthority();
   const served: Served[] = [];
   const proxyOf = (name: PlaceName) => createProxy({ vendor: name, upstream: simulators[name].handler, scenario });
-  const proxies = { aws: proxyOf("aws"), azure: proxyOf("azure"), registry: proxyOf("registry") };
+  const proxies = {
+    aws: proxyOf("aws"),
+    azure: proxyOf("azure"),
+    gcp: proxyOf("gcp"),
+    registry: proxyOf("registry"),
+  };
 
   let closing: Promise<void> | undefined;
   const close = () => {
@@ -131,6 +146,7 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
         sts: aws,
         s3: aws,
         azure: { authority: azure, management: azure, blob: `${azure}/${account.storageAccount}` },
+        gcp: await front("gcp"),
         registry: await front("registry"),
       },
       caPem: authority.ca,
@@ -138,6 +154,11 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
         aws: options.aws?.keys?.[0] ?? AWS_PUBLISHER,
         awsOutsider: options.aws?.keys?.[1] ?? AWS_OUTSIDER,
         azure: pickAccount(account),
+        gcp: {
+          project: options.gcp?.project ?? GCP_ACCOUNT.project,
+          bucket: options.gcp?.bucket ?? GCP_ACCOUNT.bucket,
+          serviceAccount: simulators.gcp.serviceAccount,
+        },
         registry: options.registry?.credentials ?? REGISTRY_ACCOUNT,
       },
       simulators,
@@ -160,7 +181,7 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
   }
 }
 
-function createSimulators({ aws, azure, registry, blobDir }: RehearsalOptions): Rehearsal["simulators"] {
+function createSimulators({ aws, azure, gcp, registry, blobDir }: RehearsalOptions): Rehearsal["simulators"] {
   const folder = (name: PlaceName): { blobDir: string } | Record<string, never> => {
     if (blobDir === undefined) return {};
     const path = join(blobDir, name);
@@ -170,6 +191,7 @@ function createSimulators({ aws, azure, registry, blobDir }: RehearsalOptions): 
   return {
     aws: createAwsSimulator({ ...folder("aws"), ...aws }),
     azure: createAzureSimulator({ ...AZURE_ACCOUNT, ...AZURE_SETUP, ...folder("azure"), ...azure }),
+    gcp: createGcpSimulator({ ...GCP_ACCOUNT, ...gcp }),
     registry: createRegistrySimulator({ credentials: REGISTRY_ACCOUNT, tokenAuth: true, ...registry }),
   };
 }

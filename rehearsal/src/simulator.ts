@@ -9,7 +9,7 @@ import type http from "node:http";
  * that a client that leaves the known path is noticed at once.
  */
 export interface Simulator {
-  /** `aws`, `azure`, `registry`. */
+  /** `aws`, `azure`, `gcp`, `registry`. */
   readonly name: string;
   /** Serves every host the simulator has; which one is meant is in the request. */
   readonly handler: http.RequestListener;

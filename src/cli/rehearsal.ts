@@ -13,6 +13,7 @@ export interface RunningRehearsal {
     readonly ebs: string;
     readonly sts: string;
     readonly azure: { readonly authority: string; readonly management: string; readonly blob: string };
+    readonly gcp: string;
     readonly registry: string;
   };
   readonly caPem: string;
@@ -27,6 +28,7 @@ export interface RunningRehearsal {
       readonly resourceGroup: string;
       readonly storageAccount: string;
     };
+    readonly gcp: { readonly project: string; readonly bucket: string; readonly serviceAccount: object };
     readonly registry: { readonly username: string; readonly password: string };
   };
   close(): Promise<void>;
@@ -70,15 +72,16 @@ async function load(name: string): Promise<unknown> {
 }
 
 /**
- * Writes a configuration that points at the rehearsal, with its secrets in files beside it.
+ * Writes a configuration that points at the rehearsal, with its secrets in files beside it. `gcp`: with Google Cloud,
+ * which takes disks of whole GiB only. Default false.
  * @returns the path of the configuration
  */
 export async function writeRehearsalConfig(
   rehearsal: RunningRehearsal,
   directory: string,
-  options: { listen?: string; system?: string } = {},
+  options: { listen?: string; system?: string; gcp?: boolean } = {},
 ): Promise<string> {
-  const { aws, awsOutsider, azure, registry } = rehearsal.credentials;
+  const { aws, awsOutsider, azure, gcp, registry } = rehearsal.credentials;
   const secrets = join(directory, "secrets");
   await mkdir(secrets, { recursive: true, mode: 0o700 });
   const secret = async (name: string, value: string) => {
@@ -125,6 +128,24 @@ export async function writeRehearsalConfig(
         endpoints: rehearsal.urls.azure,
         ca_file: "ca.crt",
       },
+      ...(options.gcp === true
+        ? {
+            gcp: {
+              cloud: "gcp",
+              project: gcp.project,
+              bucket: gcp.bucket,
+              offer: "public",
+              credentials: { service_account: await secret("gcp.json", JSON.stringify(gcp.serviceAccount)) },
+              endpoints: {
+                storage: rehearsal.urls.gcp,
+                compute: rehearsal.urls.gcp,
+                resource_manager: rehearsal.urls.gcp,
+                token: `${rehearsal.urls.gcp}/token`,
+              },
+              ca_file: "ca.crt",
+            },
+          }
+        : {}),
       registry: {
         cloud: "registry",
         url: `${registryUrl.host}/fedora`,
@@ -132,7 +153,7 @@ export async function writeRehearsalConfig(
         credentials: { username: registry.username, password: await secret("registry", registry.password) },
       },
     },
-    systems: SYSTEMS,
+    systems: options.gcp === true ? WITH_GCP : SYSTEMS,
   };
   const path = join(directory, "slipway.yaml");
   // JSON is YAML: one writer less.
@@ -140,7 +161,7 @@ export async function writeRehearsalConfig(
   return path;
 }
 
-/** Fedora Cloud in small: what examples/fedora.yaml has, on the three simulated targets. */
+/** Fedora Cloud in small: what examples/fedora.yaml has, on the simulated targets. */
 const SYSTEMS = {
   "fedora-cloud": {
     composes: { short: ["Fedora", "Fedora-Cloud"] },
@@ -165,6 +186,21 @@ const SYSTEMS = {
         repositories: { Container_Base: "fedora", Container_Minimal_Base: "fedora-minimal" },
         version_tag: "{number}.{date}.{respin}",
         tags: [{ when: { current: true }, tags: ["{number}", "latest"] }, { tags: ["{number}"] }],
+      },
+    ],
+  },
+};
+
+const WITH_GCP = {
+  "fedora-cloud": {
+    ...SYSTEMS["fedora-cloud"],
+    images: [
+      ...SYSTEMS["fedora-cloud"].images,
+      {
+        select: { type: ["tar-gz"], subvariant: ["Cloud_Base"], arch: ["x86_64", "aarch64"] },
+        to: ["gcp"],
+        name: "fedora-cloud-{version}{-prerelease}-{build}-{arch}",
+        family: "fedora-cloud-{version}{-prerelease}-{arch}",
       },
     ],
   },

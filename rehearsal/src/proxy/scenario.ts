@@ -6,7 +6,7 @@ import { z } from "zod";
 const words = z.union([z.string(), z.array(z.string()).min(1)]);
 
 const match = z.strictObject({
-  /** Which proxy: `aws`, `azure`, `registry`. */
+  /** Which proxy: `aws`, `azure`, `gcp`, `registry`. */
   cloud: words.optional(),
   /** `ec2`, `ebs`, `sts`, `s3`; `blob`, `management`, `authority`; `registry`. */
   service: words.optional(),

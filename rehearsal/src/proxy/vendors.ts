@@ -140,6 +140,43 @@ function azureArmFault(response: http.ServerResponse, status: number, code: stri
   answer(response, status, "application/json; charset=utf-8", JSON.stringify({ error: { code, message } }), headers);
 }
 
+/** Calls of Cloud Storage and Compute Engine by method and path, as the vendor's references name them. */
+const GCP_CALLS: readonly [string, RegExp, string, string][] = [
+  ["POST", /^\/token$/, "token", "token"],
+  ["POST", /^\/upload\/storage\//, "storage", "objects.insert"],
+  ["POST", /^\/storage\/.*\/compose$/, "storage", "objects.compose"],
+  ["GET", /^\/storage\/v1\/b\/[^/]+\/o$/, "storage", "objects.list"],
+  ["GET", /^\/storage\/v1\/b\/[^/]+\/o\/[^/]+$/, "storage", "objects.get"],
+  ["DELETE", /^\/storage\/v1\/b\/[^/]+\/o\/[^/]+$/, "storage", "objects.delete"],
+  ["GET", /^\/storage\/v1\/b\/[^/]+$/, "storage", "buckets.get"],
+  ["GET", /\/global\/operations\//, "compute", "globalOperations.get"],
+  ["GET", /\/global\/images$/, "compute", "images.list"],
+  ["POST", /\/global\/images$/, "compute", "images.insert"],
+  ["GET", /\/global\/images\/[^/]+$/, "compute", "images.get"],
+  ["PATCH", /\/global\/images\/[^/]+$/, "compute", "images.patch"],
+  ["DELETE", /\/global\/images\/[^/]+$/, "compute", "images.delete"],
+  ["POST", /\/global\/images\/[^/]+\/deprecate$/, "compute", "images.deprecate"],
+  ["GET", /\/global\/images\/[^/]+\/getIamPolicy$/, "compute", "images.getIamPolicy"],
+  ["POST", /\/global\/images\/[^/]+\/setIamPolicy$/, "compute", "images.setIamPolicy"],
+];
+
+const gcp: Vendor = {
+  cloud: "gcp",
+  see(request) {
+    const path = pathOf(request);
+    const known = GCP_CALLS.find(([method, pattern]) => method === request.method && pattern.test(path));
+    const [, , service = "", operation = `${request.method} ${path}`] = known ?? [];
+    return { service, operation, region: "", caller: "" };
+  },
+  throttle: (response) => gcpFault(response, 429, "rateLimitExceeded", "The rate of requests is too high."),
+  fail: (response, _seen, status) => gcpFault(response, status, "backendError", "Backend Error"),
+};
+
+function gcpFault(response: http.ServerResponse, status: number, reason: string, message: string): void {
+  const error = { code: status, message, errors: [{ domain: "global", reason, message }] };
+  answer(response, status, "application/json; charset=UTF-8", JSON.stringify({ error }));
+}
+
 const registry: Vendor = {
   cloud: "registry",
   see(request) {
@@ -170,7 +207,7 @@ const plain: Vendor = {
   fail: (response, _seen, status) => answer(response, status, "text/plain", `Status ${status}\n`),
 };
 
-export const VENDORS = { aws, azure, registry, plain } as const;
+export const VENDORS = { aws, azure, gcp, registry, plain } as const;
 
 function pathOf(request: http.IncomingMessage): string {
   return (request.url ?? "/").split("?", 1)[0] ?? "/";

@@ -9,7 +9,8 @@ import { releaseWith } from "./release.ts";
 import { parseListen, untilStopped } from "./serve.ts";
 
 /** Half a second of bytes for a fast machine, some seconds for bars that can be watched. */
-const DISK = { bytes: 512 * MiB, dataBytes: 64 * MiB };
+/** Google Cloud takes whole GiB. */
+const DISK = { bytes: 1024 * MiB, dataBytes: 64 * MiB };
 
 /**
  * The whole product in one command: makes a sample compose, starts simulated clouds, releases to them with live
@@ -25,9 +26,9 @@ export async function demo(session: Session, options: { once?: boolean; listen: 
 
   const directory = join(root, `run-${process.pid}`);
   await mkdir(join(directory, "blobs"), { recursive: true });
-  output.say("Starting simulated AWS, Azure and a container registry …");
+  output.say("Starting simulated AWS, Azure, Google Cloud and a container registry …");
   const rehearsal = await rehearsalModule.startRehearsal({ blobDir: join(directory, "blobs") });
-  const configured = session.withConfig(await writeRehearsalConfig(rehearsal, directory));
+  const configured = session.withConfig(await writeRehearsalConfig(rehearsal, directory, { gcp: true }));
   let code: number;
   try {
     const engine = await configured.engine("service");
@@ -59,7 +60,8 @@ export async function demo(session: Session, options: { once?: boolean; listen: 
 
 async function sampleCompose(session: Session, root: string): Promise<string> {
   const id = "Fedora-43-20251021.0";
-  const out = join(root, "composes");
+  // By size, so that a compose of an earlier version with another disk is not taken for this one.
+  const out = join(root, "composes", String(DISK.bytes));
   const directory = join(out, id, "compose");
   // STATUS is written last: where it is, everything is.
   if (existsSync(join(out, id, "STATUS"))) return directory;

@@ -18,7 +18,7 @@ export async function rehearse(
     blobDir: join(directory, "blobs"),
     ...(options.scenario === undefined ? {} : { scenario: options.scenario }),
   });
-  const config = await writeRehearsalConfig(rehearsal, directory);
+  const config = await writeRehearsalConfig(rehearsal, directory, { gcp: true });
   const configured = session.withConfig(config);
   try {
     if (options.compose !== undefined) {
@@ -51,6 +51,9 @@ AWS          export AWS_ACCESS_KEY_ID=${credentials.aws.accessKeyId} AWS_REGION=
 
 Azure        authority ${urls.azure.authority}  resource manager ${urls.azure.management}
              blob ${urls.azure.blob}  (tenant ${credentials.azure.tenantId}, client ${credentials.azure.clientId})
+
+Google Cloud storage, compute and resource manager ${urls.gcp}  token ${urls.gcp}/token
+             project ${credentials.gcp.project}, bucket ${credentials.gcp.bucket}, key in ${join(directory, "secrets/gcp.json")}
 
 Registry     skopeo inspect --cert-dir ${directory} docker://${new URL(urls.registry).host}/fedora/fedora:43
              user ${credentials.registry.username}, password in ${join(directory, "secrets/registry")}`;
