@@ -23,6 +23,7 @@ const NEEDS = {
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],
   "azure-python.test.ts": [inTools("python/bin/python3")],
+  "google.test.ts": [inTools("python/bin/python3")],
   "azurite.test.ts": [inTools("npm/node_modules/.bin/azurite-blob")],
   "real-disk.test.ts": [
     ...["qemu-system-x86_64", "qemu-img", "skopeo", "xz"].map(onPath),

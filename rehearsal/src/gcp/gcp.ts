@@ -71,7 +71,8 @@ export function createGcpSimulator(options: GcpOptions): GcpSimulator {
     const [first, second] = exchange.path;
     if (first === "token" && exchange.method === "POST") return tokens.token(exchange);
     tokens.check(exchange);
-    if (first === "storage" || (first === "upload" && second === "storage")) return storage(bucket, exchange);
+    if (first === "storage" || ((first === "upload" || first === "download") && second === "storage"))
+      return storage(bucket, exchange);
     if (first === "compute") {
       const said = await compute(state, exchange);
       // Operations go on whether or not somebody looks at them: any other look is time passing.

@@ -32,7 +32,9 @@ const PAGE = 1000;
 
 export function storage(state: BucketState, exchange: Exchange): Answer {
   const upload = exchange.path[0] === "upload";
-  const [, , , bucket, kind, name, verb] = upload ? exchange.path.slice(1) : exchange.path;
+  // Google's own clients download from a path of its own.
+  const moved = upload || exchange.path[0] === "download";
+  const [, , , bucket, kind, name, verb] = moved ? exchange.path.slice(1) : exchange.path;
   if (bucket !== state.bucket) throw notFound("The specified bucket");
   const does = `${exchange.method} ${[upload ? "upload" : "", kind, name === undefined ? "" : "NAME", verb].filter(Boolean).join("/")}`;
   switch (does) {

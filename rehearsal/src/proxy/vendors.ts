@@ -147,6 +147,7 @@ const GCP_CALLS: readonly [string, RegExp, string, string][] = [
   ["POST", /^\/storage\/.*\/compose$/, "storage", "objects.compose"],
   ["GET", /^\/storage\/v1\/b\/[^/]+\/o$/, "storage", "objects.list"],
   ["GET", /^\/storage\/v1\/b\/[^/]+\/o\/[^/]+$/, "storage", "objects.get"],
+  ["GET", /^\/download\/storage\//, "storage", "objects.get"],
   ["DELETE", /^\/storage\/v1\/b\/[^/]+\/o\/[^/]+$/, "storage", "objects.delete"],
   ["GET", /^\/storage\/v1\/b\/[^/]+$/, "storage", "buckets.get"],
   ["GET", /\/global\/operations\//, "compute", "globalOperations.get"],
