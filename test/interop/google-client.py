@@ -86,7 +86,62 @@ found["deleted"] = done(images.delete(project=project, image="from-google"))
 found["left"] = images.list(project=project).execute().get("items", [])
 found["unknown"] = refused(compute.disks().list(project=project, zone="us-east1-b"))
 
-# The client drops nothing and checks little: that no field of an answer is unknown to Google's description is seen here.
-schemas = compute._schema.schemas
-found["strangers"] = sorted(set(image) - set(schemas["Image"]["properties"]))
+
+
+def strangers(schemas, name, value, path):
+    """What an answer has that Google's description of the API does not know, or knows as something else."""
+    return against(schemas, {"$ref": name}, value, path)
+
+
+def against(schemas, schema, value, path):
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"]]
+    kind = schema.get("type")
+    if kind == "object":
+        if not isinstance(value, dict):
+            return [f"{path}: not an object"]
+        known, more = schema.get("properties", {}), schema.get("additionalProperties")
+        wrong = []
+        for field, inner in value.items():
+            if field in known or more:
+                wrong += against(schemas, known.get(field, more), inner, f"{path}.{field}")
+            else:
+                wrong.append(f"{path}.{field}: unknown")
+        return wrong
+    if kind == "array":
+        if not isinstance(value, list):
+            return [f"{path}: not an array"]
+        return [one for at, item in enumerate(value) for one in against(schemas, schema["items"], item, f"{path}[{at}]")]
+    types = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
+    if kind in types and not isinstance(value, types[kind]):
+        return [f"{path}: not a {kind}"]
+    if "enum" in schema and value not in schema["enum"]:
+        return [f"{path}: {value} is none of the enum"]
+    if schema.get("format") in ("int64", "uint64") and not str(value).isdigit():
+        return [f"{path}: {value} is no number"]
+    return []
+
+
+done(images.insert(project=project, body={**body, "name": "for-schemas", "architecture": "X86_64",
+                                          "guestOsFeatures": [{"type": "GVNIC"}], "storageLocations": ["us"]}))
+done(images.deprecate(project=project, image="for-schemas", body={"state": "OBSOLETE"}))
+deleting = images.delete(project=project, image="for-schemas")
+described = compute._schema.schemas
+api = client._connection.api_request
+objects = build("storage", "v1", credentials=credentials, static_discovery=True, cache_discovery=False)._schema.schemas
+answers = [
+    (described, "Image", images.get(project=project, image="for-schemas").execute()),
+    (described, "ImageList", images.list(project=project).execute()),
+    (described, "Policy", images.getIamPolicy(project=project, resource="for-schemas").execute()),
+    (described, "Project", compute.projects().get(project=project).execute()),
+    (described, "Operation", deleting.execute()),
+    (objects, "Bucket", api("GET", f"/b/{bucket_name}")),
+    (objects, "Objects", api("GET", f"/b/{bucket_name}/o")),
+    (objects, "TestIamPermissionsResponse", api(
+        "GET", f"/b/{bucket_name}/iam/testPermissions", query_params={"permissions": "storage.objects.get"})),
+]
+# A check that finds nothing has to be able to find something.
+found["would_find"] = strangers(described, "Image", {"nmae": "x", "status": "NOPE", "family": 1, "id": "1x"}, "Image")
+found["answers"] = len(answers)
+found["strangers"] = [one for schemas, name, value in answers for one in strangers(schemas, name, value, name)]
 print(json.dumps(found))

@@ -47,6 +47,13 @@ test.skipIf(!present && process.env.CI !== "true")(
         deleted: [],
         left: [],
         unknown: 501,
+        would_find: [
+          "Image.nmae: unknown",
+          "Image.status: NOPE is none of the enum",
+          "Image.family: not a string",
+          "Image.id: 1x is no number",
+        ],
+        answers: 8,
         strangers: [],
       });
     } finally {
