@@ -35,9 +35,9 @@ export function LogView({
         {lines.length === 0 && <p className="faint">Nothing was logged.</p>}
         {lines.map((line) => (
           <div key={keyOf(line)} className={`line ${line.level}`}>
-            <time title={new Date(line.at).toISOString()}>{new Date(line.at).toISOString().slice(11, 23)}</time>
-            <span className="step-of">{line.step}</span>
+            <time title={new Date(line.at).toISOString()}>{new Date(line.at).toISOString().slice(11, 19)}</time>
             <span className="message">
+              {line.step && <span className="step-of">{line.step}</span>}
               {line.message}
               {Object.entries(line.fields ?? {}).map(([name, value]) => (
                 <span key={name} className="field">
