@@ -22,6 +22,7 @@ const NEEDS = {
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],
+  "aws-cli.test.ts": [inTools("python/bin/aws")],
   "azure-python.test.ts": [inTools("python/bin/python3")],
   "google.test.ts": [inTools("python/bin/python3")],
   "azurite.test.ts": [inTools("npm/node_modules/.bin/azurite-blob")],

@@ -100,7 +100,7 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
           type,
           body: content,
           headers,
-        } = handleS3(objects, caller, request.method ?? "", url, objectOf(request, body));
+        } = handleS3(objects, caller, request.method ?? "", url, objectOf(request, body), request.headers.range);
         answer(response, status, type ?? "application/xml", content ?? "", {
           ...headers,
           "x-amz-request-id": requestId,

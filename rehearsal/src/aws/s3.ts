@@ -1,14 +1,28 @@
 import { createHash } from "node:crypto";
 import { authorize, type Caller } from "./accounts.ts";
 import { AwsFault, unknownOperation } from "./fault.ts";
+import { handleMultipart, isMultipart, MultipartUploads } from "./s3-multipart.ts";
 import { element } from "./xml.ts";
+
+interface StoredObject {
+  readonly body: Buffer;
+  readonly etag: string;
+  readonly modified: Date;
+}
 
 /** Buckets and their objects, in memory: enough for a client that keeps small files beside its images. */
 export class ObjectStore {
-  readonly #buckets = new Map<string, Map<string, Buffer>>();
+  readonly uploads = new MultipartUploads();
+  readonly #buckets = new Map<string, Map<string, StoredObject>>();
 
-  bucket(name: string): Map<string, Buffer> | undefined {
+  bucket(name: string): Map<string, StoredObject> | undefined {
     return this.#buckets.get(name);
+  }
+
+  /** Puts an object whole. The bucket is there: whoever calls this has looked. */
+  put(bucket: string, key: string, body: Buffer, etag = etagOf(body)): string {
+    this.#buckets.get(bucket)?.set(key, { body, etag, modified: new Date() });
+    return etag;
   }
 
   create(name: string): void {
@@ -17,6 +31,7 @@ export class ObjectStore {
 
   clear(): void {
     this.#buckets.clear();
+    this.uploads.clear();
   }
 }
 
@@ -27,8 +42,15 @@ export interface S3Answer {
   readonly headers?: Record<string, string>;
 }
 
-/** Path-style S3: make a bucket; put, get, head, delete and list objects. @throws AwsFault */
-export function handleS3(store: ObjectStore, caller: Caller, method: string, url: URL, body: Buffer): S3Answer {
+/** Path-style S3: make a bucket; put, get, head, delete and list objects; large ones in parts. @throws AwsFault */
+export function handleS3(
+  store: ObjectStore,
+  caller: Caller,
+  method: string,
+  url: URL,
+  body: Buffer,
+  range?: string,
+): S3Answer {
   const [, bucketName = "", ...rest] = decodeURIComponent(url.pathname).split("/");
   const key = rest.join("/");
   const unknown = [...url.searchParams.keys()].some((name) => !KNOWN_PARAMETERS.includes(name));
@@ -41,6 +63,11 @@ export function handleS3(store: ObjectStore, caller: Caller, method: string, url
   }
   const bucket = store.bucket(bucketName);
   if (bucket === undefined) throw new AwsFault("NoSuchBucket", "The specified bucket does not exist", 404);
+  if (key !== "" && isMultipart(url)) {
+    const answer = handleMultipart(store, caller, { method, url, bucket: bucketName, key, body });
+    if (answer === undefined) throw unknownOperation("s3", `${method} ${url.pathname}${url.search}`);
+    return answer;
+  }
   const operation = `${method} ${key === "" ? "bucket" : "object"}`;
   switch (operation) {
     case "HEAD bucket":
@@ -50,8 +77,7 @@ export function handleS3(store: ObjectStore, caller: Caller, method: string, url
       return { status: 200, type: "application/xml", body: listing(bucketName, bucket, url) };
     case "PUT object":
       authorize(caller, "s3", "PutObject");
-      bucket.set(key, body);
-      return { status: 200, headers: { etag: etagOf(body) } };
+      return { status: 200, headers: { etag: store.put(bucketName, key, body) } };
     case "DELETE object":
       authorize(caller, "s3", "DeleteObject");
       bucket.delete(key);
@@ -61,21 +87,49 @@ export function handleS3(store: ObjectStore, caller: Caller, method: string, url
       authorize(caller, "s3", "GetObject");
       const object = bucket.get(key);
       if (object === undefined) throw new AwsFault("NoSuchKey", "The specified key does not exist.", 404);
-      return { status: 200, type: "binary/octet-stream", body: object, headers: { etag: etagOf(object) } };
+      const headers = { etag: object.etag, "last-modified": object.modified.toUTCString() };
+      return ranged({ status: 200, type: "binary/octet-stream", body: object.body, headers }, object.body, range);
     }
     default:
       throw unknownOperation("s3", `${method} ${url.pathname}`);
   }
 }
 
-const KNOWN_PARAMETERS = ["list-type", "prefix", "max-keys", "encoding-type", "x-id"];
+/** One range of bytes, as a client asks that fetches a large object in parts; any other form is answered whole. */
+function ranged(whole: S3Answer, object: Buffer, range: string | undefined): S3Answer {
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(range ?? "") ?? [];
+  if (first === undefined) return whole;
+  const from = Number(first);
+  const to = Math.min(last === "" ? object.length - 1 : Number(last), object.length - 1);
+  if (from > to) throw new AwsFault("InvalidRange", "The requested range is not satisfiable", 416);
+  const headers = { ...whole.headers, "content-range": `bytes ${from}-${to}/${object.length}` };
+  return { ...whole, status: 206, body: object.subarray(from, to + 1), headers };
+}
 
-function listing(name: string, bucket: ReadonlyMap<string, Buffer>, url: URL): string {
+const KNOWN_PARAMETERS = [
+  "list-type",
+  "prefix",
+  "max-keys",
+  "encoding-type",
+  "x-id",
+  "uploads",
+  "uploadId",
+  "partNumber",
+];
+
+function listing(name: string, bucket: ReadonlyMap<string, StoredObject>, url: URL): string {
   const prefix = url.searchParams.get("prefix") ?? "";
   const keys = [...bucket.keys()].filter((key) => key.startsWith(prefix)).sort();
   // S3 repeats the element instead of wrapping a list, which is the one shape `element` does not know.
   const contents = keys
-    .map((key) => element("Contents", { Key: key, Size: bucket.get(key)?.length ?? 0 }).split("\n", 2)[1])
+    .map((key) => {
+      const object = bucket.get(key);
+      const LastModified = object?.modified.toISOString();
+      return element("Contents", { Key: key, LastModified, ETag: object?.etag, Size: object?.body.length }).split(
+        "\n",
+        2,
+      )[1];
+    })
     .join("");
   const head = element("ListBucketResult", { Name: name, Prefix: prefix, KeyCount: keys.length, IsTruncated: false });
   return head.replace("</ListBucketResult>", `${contents}</ListBucketResult>`);
