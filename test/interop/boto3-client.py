@@ -3,6 +3,7 @@
 Arguments: URL, path of the CA's PEM, access key id, secret access key.
 """
 import base64
+import datetime
 import hashlib
 import json
 import os
@@ -12,11 +13,16 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from botocore_judge import Judge
+
 url, ca, key_id, secret = sys.argv[1:5]
 
 
+judge = Judge()
+
+
 def client(service, region="us-east-1", secret=secret):
-    return boto3.client(
+    made = boto3.client(
         service,
         region_name=region,
         endpoint_url=url,
@@ -25,6 +31,7 @@ def client(service, region="us-east-1", secret=secret):
         aws_secret_access_key=secret,
         config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
     )
+    return judge.watch(made)
 
 
 def refused(call, **arguments):
@@ -87,6 +94,26 @@ away.get_waiter("image_available").wait(ImageIds=[copy])
 seen["copy_tags"] = away.describe_images(ImageIds=[copy])["Images"][0].get("Tags", [])
 copied = away.describe_snapshots(OwnerIds=["self"])["Snapshots"][0]["SnapshotId"]
 seen["presigned_copy"] = away.copy_snapshot(SourceRegion="eu-west-1", SourceSnapshotId=copied)["SnapshotId"][:5]
+
+# What a release asks and changes beside that: here for what is answered.
+later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+ec2.describe_regions(AllRegions=True)
+ec2.describe_snapshots(SnapshotIds=[snapshot])
+ec2.modify_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="add", GroupNames=["all"])
+ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+ec2.reset_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+ec2.create_tags(Resources=[image, snapshot], Tags=[{"Key": "n", "Value": "1"}])
+ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [image]}])
+ec2.delete_tags(Resources=[snapshot], Tags=[{"Key": "n"}])
+ec2.enable_image_deprecation(ImageId=image, DeprecateAt=later)
+ec2.describe_images(ImageIds=[image], IncludeDeprecated=True)
+ec2.disable_image_deprecation(ImageId=image)
+ec2.disable_image(ImageId=image)
+ec2.enable_image(ImageId=image)
+ec2.reset_image_attribute(ImageId=image, Attribute="launchPermission")
+ec2.get_ebs_encryption_by_default()
+ec2.get_image_block_public_access_state()
+ec2.get_snapshot_block_public_access_state()
 seen["in_use"] = refused(ec2.delete_snapshot, SnapshotId=snapshot)
 seen["not_found"] = refused(ec2.describe_images, ImageIds=["ami-00000000000000000"])
 seen["dry_run"] = refused(ec2.deregister_image, ImageId=image, DryRun=True)
@@ -99,4 +126,22 @@ s3.create_bucket(Bucket="interop")
 s3.put_object(Bucket="interop", Key="a/b c", Body=b"hello")
 seen["object"] = s3.get_object(Bucket="interop", Key="a/b c")["Body"].read().decode()
 seen["objects"] = [each["Key"] for each in s3.list_objects_v2(Bucket="interop")["Contents"]]
+large = {"Bucket": "interop", "Key": "large"}
+upload = s3.create_multipart_upload(**large)["UploadId"]
+part = s3.upload_part(**large, UploadId=upload, PartNumber=1, Body=b"one part")["ETag"]
+s3.list_parts(**large, UploadId=upload)
+s3.complete_multipart_upload(
+    **large, UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]}
+)
+seen["part"] = s3.get_object(**large, Range="bytes=4-")["Body"].read().decode()
+
+seen["complaints"] = judge.complaints
+seen["judged"] = sorted(judge.judged)
+# A judge that never complains is none: one wrong answer of each kind.
+strict = Judge()
+model = ec2.meta.service_model.operation_model("DescribeImages")
+strict.answer(model, {}, b"""<DescribeImagesResponse><requestId>1</requestId><imagesSet><item><imageID>ami-1</imageID>
+<imageState>ready</imageState><isPublic>yes</isPublic></item><member/></imagesSet></DescribeImagesResponse>""")
+strict.answer(ebs.meta.service_model.operation_model("StartSnapshot"), {}, b'{"VolumeSize": "1", "Key": 2}')
+seen["strict"] = strict.complaints
 print(json.dumps(seen))

@@ -27,7 +27,19 @@ test.skipIf(!present && process.env.CI !== "true")("boto3 finds the simulated AW
       accessKeyId,
       secretAccessKey,
     ]);
-    expect(JSON.parse(stdout)).toEqual({
+    const { complaints, judged, strict, ...seen } = JSON.parse(stdout);
+    // Every answer against botocore's description of the service (botocore_judge.py): nothing it does not know.
+    expect(complaints).toEqual([]);
+    expect(judged).toEqual(JUDGED);
+    expect(strict).toEqual([
+      "ec2:DescribeImages.Images[]: imageID is not known",
+      expect.stringContaining("ec2:DescribeImages.Images[].State: 'ready' is none of pending, available"),
+      "ec2:DescribeImages.Images[].Public: 'yes' is no boolean",
+      "ec2:DescribeImages.Images: member in a list of item",
+      "ebs:StartSnapshot.VolumeSize: '1' is not a number",
+      "ebs:StartSnapshot: Key is not known",
+    ]);
+    expect(seen).toEqual({
       account: "111122223333",
       wrong_checksum: "ValidationException",
       completed: "completed",
@@ -45,12 +57,33 @@ test.skipIf(!present && process.env.CI !== "true")("boto3 finds the simulated AW
       removed: true,
       object: "hello",
       objects: ["a/b c"],
+      part: "part",
     });
   } finally {
     await rehearsal.close();
     rmSync(directory, { recursive: true });
   }
 });
+
+/** What botocore's description was asked about, so that an operation that is no longer judged is noticed. */
+const JUDGED = [
+  ...["CompleteSnapshot", "GetSnapshotBlock", "ListSnapshotBlocks", "PutSnapshotBlock", "StartSnapshot"].map(of("ebs")),
+  ...["CopyImage", "CopySnapshot", "CreateTags", "DeleteTags", "DeregisterImage", "DescribeImageAttribute"].map(
+    of("ec2"),
+  ),
+  ...["DescribeImages", "DescribeRegions", "DescribeSnapshotAttribute", "DescribeSnapshots"].map(of("ec2")),
+  ...["DescribeTags", "DisableImage", "DisableImageDeprecation", "EnableImage"].map(of("ec2")),
+  ...["EnableImageDeprecation", "GetEbsEncryptionByDefault", "GetImageBlockPublicAccessState"].map(of("ec2")),
+  ...["GetSnapshotBlockPublicAccessState", "ModifyImageAttribute", "ModifySnapshotAttribute"].map(of("ec2")),
+  ...["RegisterImage", "ResetImageAttribute", "ResetSnapshotAttribute"].map(of("ec2")),
+  ...["CompleteMultipartUpload", "CreateBucket", "CreateMultipartUpload", "GetObject", "ListObjectsV2"].map(of("s3")),
+  ...["ListParts", "PutObject", "UploadPart"].map(of("s3")),
+  ...["GetCallerIdentity"].map(of("sts")),
+];
+
+function of(service: string): (operation: string) => string {
+  return (operation) => `${service}:${operation}`;
+}
 
 function hasBoto3(): boolean {
   try {
