@@ -32,11 +32,17 @@ export interface GcpHarness extends CloudHarness {
 
 // Making keys takes longer than anything else here.
 let authority: Promise<Authority> | undefined;
+
+/** The one every harness of this process serves with; for other servers that its drivers shall trust. */
+export function harnessAuthority(): Promise<Authority> {
+  authority ??= createAuthority();
+  return authority;
+}
+
 let shared: GcpSimulator | undefined;
 
 export async function gcpHarness(simulated: { imageLimit?: number } = {}): Promise<GcpHarness> {
-  authority ??= createAuthority();
-  const tls = await authority;
+  const tls = await harnessAuthority();
   shared ??= createGcpSimulator({ project: "fedora-cloud", bucket: "fedora-cloud-image-upload" });
   const simulator =
     simulated.imageLimit === undefined
