@@ -12,6 +12,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   lib: [],
   images: [],
   compose: [],
+  attestations: [],
   lifecycle: [],
   programs: [],
   durable: ["database"],
@@ -24,7 +25,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   builds: ["programs", "registries", "images"],
   workflows: [
     ...["compose", "images", "clouds", "registries", "builds", "programs"],
-    ...["catalog", "lifecycle", "durable", "bus", "config"],
+    ...["catalog", "lifecycle", "durable", "bus", "config", "attestations"],
   ],
   cli: ["workflows", "catalog", "lifecycle", "durable", "bus", "config"],
   console: ["workflows", "catalog", "lifecycle", "durable", "bus", "config"],
