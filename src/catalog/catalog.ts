@@ -3,7 +3,7 @@
  * with. Knows no cloud's API and no run's logic. Every write is an upsert under a derived id: safe to repeat.
  */
 import { createHash } from "node:crypto";
-import { type Kysely, sql, type Transaction } from "kysely";
+import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import type { CloudImage, ErrorLike, LifecycleState } from "../model.ts";
 import type { CatalogTables } from "./schema.ts";
 
@@ -320,8 +320,23 @@ export async function listContainers(
     const like = `%${filter.search.replace(/[\\%_]/g, (character) => `\\${character}`)}%`;
     query = query.where((where) => where.or([where("repository", "ilike", like), where("compose_id", "ilike", like)]));
   }
-  const rows = await query.execute();
-  return rows.map((found) => ({
+  return (await query.execute()).map(containerOf);
+}
+
+export async function containersById(db: Kysely<CatalogTables>, ids: readonly string[]): Promise<CatalogedContainer[]> {
+  if (ids.length === 0) return [];
+  const rows = await db
+    .selectFrom("container_images")
+    .selectAll()
+    .where("id", "in", [...ids])
+    .orderBy("repository")
+    .orderBy("target")
+    .execute();
+  return rows.map(containerOf);
+}
+
+function containerOf(found: Selectable<CatalogTables["container_images"]>): CatalogedContainer {
+  return {
     id: found.id,
     system: found.system,
     composeId: found.compose_id,
@@ -336,7 +351,7 @@ export async function listContainers(
     architectures: found.architectures,
     release: found.release_number,
     changedAt: found.changed_at.toISOString(),
-  }));
+  };
 }
 
 function derive(...parts: readonly string[]): string {

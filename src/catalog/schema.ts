@@ -113,6 +113,37 @@ export const CATALOG_MIGRATIONS = [
       );
     `,
   },
+  {
+    name: "catalog-0003-attestations",
+    up: `
+      -- What a disk is made of, as it was sent: told apart by the artifact it was decoded from.
+      create table disk_digests (
+        artifact_sha256 text primary key,
+        disk_bytes bigint not null,
+        block_bytes integer not null,
+        blocks_sha256 text not null,
+        -- 32 bytes a block, in order; mostly those of zeros, which compress.
+        digests bytea not null,
+        noted_at timestamptz not null default now()
+      );
+
+      -- Signed statements. One that was replaced stays: somebody may hold it.
+      create table attestations (
+        id text primary key,
+        subject_kind text not null check (subject_kind in ('image', 'container')),
+        subject_id text not null,
+        statement_sha256 text not null,
+        predicate_type text not null,
+        key_id text not null,
+        envelope text not null,
+        run_id text not null,
+        created_at timestamptz not null default now(),
+        -- When it was last found to say what is: the newest counts.
+        confirmed_at timestamptz not null default clock_timestamp()
+      );
+      create index attestations_subject on attestations (subject_id, confirmed_at desc);
+    `,
+  },
 ] as const;
 
 export interface CatalogTables {
@@ -121,6 +152,8 @@ export interface CatalogTables {
   container_images: ContainerImageTable;
   image_specs: ImageSpecTable;
   tag_moves: TagMoveTable;
+  disk_digests: DiskDigestTable;
+  attestations: AttestationTable;
   transfers: TransferTable;
   transfer_acks: TransferAckTable;
 }
@@ -189,6 +222,29 @@ export interface TagMoveTable {
   tag: string;
   previous: string | null;
   noted_at: Generated<Date>;
+}
+
+export interface DiskDigestTable {
+  artifact_sha256: string;
+  /** bigint: comes as text. */
+  disk_bytes: ColumnType<string, number, number>;
+  block_bytes: number;
+  blocks_sha256: string;
+  digests: Buffer;
+  noted_at: Generated<Date>;
+}
+
+export interface AttestationTable {
+  id: string;
+  subject_kind: "image" | "container";
+  subject_id: string;
+  statement_sha256: string;
+  predicate_type: string;
+  key_id: string;
+  envelope: string;
+  run_id: string;
+  created_at: Generated<Date>;
+  confirmed_at: Generated<Date>;
 }
 
 export interface TransferTable {

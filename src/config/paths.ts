@@ -5,6 +5,7 @@ import { type Path, type Positions, positionOf } from "./problem.ts";
 /** Settings that are paths; `*` is any name. Beside them every `{file: PATH}`. */
 const PATH_SETTINGS = [
   "data_dir",
+  "attestations.trusted.*",
   "database.ca_file",
   "bus.fedora_messaging",
   "bus.ca_file",

@@ -102,6 +102,25 @@ const sources = z
   .prefault({})
   .describe("Where composes may be read.");
 
+const attestations = z
+  .strictObject({
+    key: secret
+      .optional()
+      .describe(
+        "Private key in PEM that signs what is released: ECDSA P-256 or Ed25519, or one cosign made. Default: none.",
+      ),
+    passphrase: secret.optional().describe("Opens the key, if it is encrypted."),
+    trusted: z
+      .array(path)
+      .max(100)
+      .default([])
+      .describe(
+        "PEM files of further public keys that `images verify` believes: earlier ones, another installation's.",
+      ),
+  })
+  .prefault({})
+  .describe("Signed statements that bind an artifact to the clouds' ids.");
+
 const LISTEN = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/;
 
 const console_ = z
@@ -145,6 +164,7 @@ export const configSchema = z.strictObject({
   freeze: z.array(freeze).default([]).describe("Windows in which nothing is offered."),
   limits,
   sources,
+  attestations,
 });
 
 type Settings = z.output<typeof configSchema>;

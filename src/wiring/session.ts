@@ -80,8 +80,13 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
   });
 
   const services = lazily(async (): Promise<Services> => {
-    const [plan, opened] = await Promise.all([planning(), database()]);
-    return { ...plan, db: opened.kysely<Tables>() };
+    const [plan, opened, settings, { openAttester }] = await Promise.all([
+      planning(),
+      database(),
+      config(),
+      import("./attester.ts"),
+    ]);
+    return { ...plan, db: opened.kysely<Tables>(), attester: openAttester(settings, environment) };
   });
 
   let engine: Promise<Engine<Services>> | undefined;

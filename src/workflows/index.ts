@@ -21,7 +21,7 @@ export { QUEUES, type ReleaseInput, releaseCompose } from "./release-compose.ts"
 export { releaseContainer } from "./release-container.ts";
 export { releaseDisk } from "./release-disk.ts";
 export { rollBackRelease } from "./roll-back-release.ts";
-export type { PlanningServices, Services, Tables, TargetFacts, Targets } from "./services.ts";
+export type { Attester, PlanningServices, Services, Tables, TargetFacts, Targets } from "./services.ts";
 export { type OfferRequest, type StartedOffer, startOffer } from "./start-offer.ts";
 export { choiceToCompare, choiceToHeal, healOnce, startReconcile } from "./start-reconcile.ts";
 export { type Inspected, inspectCompose, type StartedRelease, startRelease } from "./start-release.ts";

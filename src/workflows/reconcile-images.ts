@@ -5,6 +5,7 @@
 import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { reportOf } from "../lib/errors.ts";
 import type { ErrorLike, Region } from "../model.ts";
+import { attest } from "./attest.ts";
 import type { Choice } from "./chosen.ts";
 import type { Drift } from "./drift.ts";
 import type { Services } from "./services.ts";
@@ -28,9 +29,13 @@ export interface ReconcileOutcome {
 
 export const reconcileImages = defineWorkflow({
   name: "reconcile-images",
+  version: 2,
   async run(flow: Flow<Services>, { choice, strays }: ReconcileInput): Promise<ReconcileOutcome> {
     const { drift, looked } = await flow.step(compareImagesStep, { choice, strays }, { key: "compare" });
     const outcomes = await flow.settle(looked.map((image) => () => heal(flow, image, drift)));
+    // Images that came or went are another statement; what was not signed now is made up for by the next one.
+    const versions = [...new Set(looked.map(({ place }) => place.versionId))].sort();
+    if (versions.length > 0) await attest(flow, { versions, containers: [] });
     const repaired: Drift[] = [];
     const left: Drift[] = [];
     for (const one of drift) {

@@ -28,7 +28,8 @@ export async function registerEach(
       if ("error" in outcome) return outcome;
       const { region, staged } = outcome;
       const { homeRegion } = spec;
-      await flow.step(readBackStep, { target, staged, homeRegion }, { key: `read back ${target} ${region}` });
+      const sent = { target, staged, homeRegion, artifactSha256: item.artifact.sha256 };
+      await flow.step(readBackStep, sent, { key: `read back ${target} ${region}` });
       return flow.step(registerImageStep, { facts, journey, staged }, { key: `register ${target} ${region}` });
     }),
   );

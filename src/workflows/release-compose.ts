@@ -84,13 +84,14 @@ export const releaseCompose = defineWorkflow({
   },
 });
 
-/** Pure. A target that lacks a region is not done, even if the quorum let it be offered. */
+/** Pure. A target that lacks a region is not done, even if the quorum let it be offered; nor is what lacks its signature. */
 export function resultOf(groups: readonly GroupOutcome[]): ReleaseOutcome["result"] {
   const targets = groups.flatMap((group) => group.targets);
   if (targets.length === 0) return "nothing";
   const failed = targets.filter((target) => target.state === "failed");
   if (failed.length === targets.length) return "failed";
-  return failed.length > 0 || targets.some((target) => target.missing.length > 0) ? "partial" : "done";
+  if (failed.length > 0 || targets.some((target) => target.missing.length > 0)) return "partial";
+  return groups.some((group) => group.unattested !== undefined) ? "partial" : "done";
 }
 
 function queueOf(clouds: readonly string[]): string {

@@ -1,11 +1,13 @@
 /**
  * One container repository and all its architectures: push each by digest, join them in an index under the version's
- * own tag, then move the floating tags (remembering where they were), then record and announce.
+ * own tag, then move the floating tags (remembering where they were), then record and announce, and sign what was made.
  */
+import { containerId } from "../catalog/catalog.ts";
 import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { errorFrom, reportOf } from "../lib/errors.ts";
 import type { ErrorLike } from "../model.ts";
 import type { IndexEntry } from "../registries/registry.ts";
+import { attest } from "./attest.ts";
 import type { ContainerGroup, GroupOutcome, TargetOutcome } from "./groups.ts";
 import type { Services } from "./services.ts";
 import { joinIndexStep } from "./steps/join-index.ts";
@@ -16,7 +18,7 @@ import { surveyContainerStep } from "./steps/survey-container.ts";
 
 export const releaseContainer = defineWorkflow({
   name: "release-container",
-  version: 2,
+  version: 3,
   async run(flow: Flow<Services>, group: ContainerGroup): Promise<GroupOutcome> {
     const { items, facts } = group;
     const first = items[0]!;
@@ -60,6 +62,7 @@ export const releaseContainer = defineWorkflow({
       if (result.ok) written.push(result.value);
       else failed.set(missing[position]!, reportOf(result.error));
     });
+    let unattested: ErrorLike | undefined;
     if (written.length > there.length || (there.length > 0 && missing.length === 0)) {
       written.sort((a, b) => targets.indexOf(a.target) - targets.indexOf(b.target));
       await flow.step(
@@ -67,9 +70,12 @@ export const releaseContainer = defineWorkflow({
         { facts, repository, architectures: arches, tags, state: group.releaseAs, floating, written },
         { key: "record" },
       );
+      const ids = written.map(({ target }) => containerId({ ...facts, target, repository }));
+      unattested = await attest(flow, { versions: [], containers: ids });
     }
     return {
       id: group.id,
+      ...(unattested === undefined ? {} : { unattested }),
       targets: targets.map((target): TargetOutcome => {
         const error = failed.get(target);
         return {

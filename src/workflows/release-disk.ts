@@ -4,14 +4,16 @@
  *   per target: survey → upload → read back → register → replicate        (nothing is offered)
  *   (directly:  survey → upload to each region → read back and register in each)
  *   barrier:    all targets and regions, or a quorum
- *   then:       offer in one batch, take back if part of it fails → record and announce → tidy
+ *   then:       offer in one batch, take back if part of it fails → record and announce → attest → tidy
  */
 import type { PlannedImage } from "../compose/index.ts";
 import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { reportOf, SlipwayError } from "../lib/errors.ts";
 import type { CloudImage, ErrorLike, Region } from "../model.ts";
+import { attest } from "./attest.ts";
 import { meetsPolicy } from "./barrier.ts";
 import type { DiskGroup, GroupOutcome, Journey, Prepared, TargetOutcome } from "./groups.ts";
+import { versionOf } from "./placements.ts";
 import { registerEach } from "./register-each.ts";
 import type { Services } from "./services.ts";
 import { imageSpec } from "./specs.ts";
@@ -27,6 +29,7 @@ import { type Uploaded, uploadDiskStep } from "./steps/upload-disk.ts";
 
 export const releaseDisk = defineWorkflow({
   name: "release-disk",
+  version: 2,
   async run(flow: Flow<Services>, group: DiskGroup): Promise<GroupOutcome> {
     const journeys: Journey[] = [];
     for (const item of group.items) journeys.push({ item, spec: imageSpec(item, await regionsOf(flow, item)) });
@@ -115,7 +118,8 @@ async function prepare(
   let home: CloudImage | undefined = surveyed.images.find((image) => image.region === journey.spec.homeRegion);
   if (uploaded?.staged !== undefined) {
     const { staged } = uploaded;
-    await flow.step(readBackStep, { target, staged }, { key: `read back ${target}` });
+    const artifactSha256 = journey.item.artifact.sha256;
+    await flow.step(readBackStep, { target, staged, artifactSha256 }, { key: `read back ${target}` });
     home = await flow.step(registerImageStep, { facts, journey, staged }, { key: `register ${target}` });
   }
   if (home === undefined) throw new SlipwayError("conflict", "the image went away while it was being released");
@@ -150,6 +154,7 @@ async function offer(
   let refused: ErrorLike | undefined = verdict.met ? undefined : verdict.error;
   if (refused !== undefined) state = "candidate";
   let toNobody: readonly string[] = [];
+  let unattested: ErrorLike | undefined;
   if (state === "active") {
     const [offered] = await flow.settle([() => flow.step(offerImagesStep, { prepared: ready }, { key: "offer" })]);
     const failure = offered?.ok ? offered.value.failed[0]?.error : reportOf(offered?.error);
@@ -170,12 +175,19 @@ async function offer(
       state: stateOf(done.target),
     }));
     await flow.step(recordReleaseStep, { facts: group.facts, released }, { key: "record" });
+    const versions = [...new Set(released.map(({ item }) => versionOf(group.facts, item).id))];
+    unattested = await attest(flow, { versions, containers: [] });
     await tidy(flow, ready);
   }
   const targets = journeys.map((journey, position) =>
     outcomeOf(journey, prepared[position]!, stateOf(journey.item.target), refused),
   );
-  return { id: group.id, targets, ...(offerSeconds === undefined ? {} : { offerSeconds }) };
+  return {
+    id: group.id,
+    targets,
+    ...(offerSeconds === undefined ? {} : { offerSeconds }),
+    ...(unattested === undefined ? {} : { unattested }),
+  };
 }
 
 /** What is left behind costs a little; it takes nothing from what was released. */

@@ -3,6 +3,7 @@
  * main.ts, faked by tests.
  */
 import type { Kysely } from "kysely";
+import type { SigningKey, VerifyingKey } from "../attestations/index.ts";
 import type { OutboxTables } from "../bus/outbox.ts";
 import type { CatalogTables } from "../catalog/schema.ts";
 import type { Cloud } from "../clouds/cloud.ts";
@@ -17,6 +18,15 @@ export type Tables = CatalogTables & OutboxTables;
 
 export interface Services extends PlanningServices {
   readonly db: Kysely<Tables>;
+  readonly attester: Attester;
+}
+
+/** Keys for statements about what was released. Secrets are read when they are asked for. */
+export interface Attester {
+  /** Undefined if none is configured: nothing is attested. @throws SlipwayError if there is one and it cannot be used */
+  signer(): Promise<SigningKey | undefined>;
+  /** Whose signatures are believed: the signer's own and those of earlier keys. */
+  trusted(): Promise<readonly VerifyingKey[]>;
 }
 
 /** The part that needs no database: enough to read a compose and to ask the clouds. */

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { openTransferJournal } from "../../catalog/transfers.ts";
+import { type DiskDigests, noteDiskDigests } from "../../catalog/attestations.ts";
+import { openTransferJournal, type TransferJournal } from "../../catalog/transfers.ts";
 import { defineStep } from "../../durable/index.ts";
 import { BLOCK_BYTES, blockCount } from "../../images/block-source.ts";
 import { SlipwayError } from "../../lib/errors.ts";
@@ -17,10 +18,13 @@ export interface ReadBackInput {
   readonly staged: StagedDisk;
   /** The target's; absent = the staged disk is there. */
   readonly homeRegion?: Region;
+  /** Of the artifact the disk was decoded from. Absent in runs that began before digests were kept. */
+  readonly artifactSha256?: string;
 }
 
 /**
- * Reads the staged disk back and compares it with what was sent, before an image is made of it.
+ * Reads the staged disk back and compares it with what was sent, before an image is made of it; then notes the digests of
+ * its blocks, for what is attested and for comparisons with the clouds later on.
  *
  * A cloud that cannot be read back is left alone (`can.readBack`), and so is a disk whose journal is gone: it was
  * compared by the run that sent it.
@@ -32,11 +36,19 @@ export const readBackStep = defineStep({
   timeoutMs: hours(3),
   async run(ctx: Ctx, input: ReadBackInput): Promise<{ blocks: number; compared: boolean }> {
     const { services } = ctx;
-    const { staged, target, homeRegion = staged.region } = input;
+    const { staged, target, homeRegion = staged.region, artifactSha256 } = input;
     const cloud = await services.targets.cloud(target, ctx);
     const id = transferId(target, { diskKey: staged.key, homeRegion }, staged.region);
     await using journal = await openTransferJournal(services.db, id);
-    if (!cloud.can.readBack || journal.ackedCount === 0) return { blocks: 0, compared: false };
+    if (journal.ackedCount === 0) return { blocks: 0, compared: false };
+    const note = async () => {
+      if (artifactSha256 === undefined) return;
+      await noteDiskDigests(services.db, artifactSha256, digestsIn(journal, staged.diskBytes));
+    };
+    if (!cloud.can.readBack) {
+      await note();
+      return { blocks: 0, compared: false };
+    }
     const wanted: number[] = [];
     const all = blockCount(staged.diskBytes);
     for (let index = 0; index < all; index++) {
@@ -59,10 +71,20 @@ export const readBackStep = defineStep({
         subject: `${target} ${staged.id}`,
       });
     }
+    await note();
     ctx.log.info("read back", { target, blocks });
     return { blocks, compared: true };
   },
 });
+
+function digestsIn(journal: Pick<TransferJournal, "digestOf">, diskBytes: number): DiskDigests {
+  const blocks = blockCount(diskBytes);
+  const digests = Buffer.alloc(blocks * 32);
+  for (let index = 0; index < blocks; index++) {
+    digests.set(journal.digestOf(index) ?? zeroDigest(index, diskBytes), index * 32);
+  }
+  return { diskBytes, blockBytes: BLOCK_BYTES, blocksSha256: Buffer.from(sha256(digests)).toString("hex"), digests };
+}
 
 const zeroDigests = new Map<number, Uint8Array>();
 

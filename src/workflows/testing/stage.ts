@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { createRegistrySimulator } from "../../../rehearsal/src/registry/index.ts";
 import { makeSampleCompose, makeSampleDisk } from "../../../rehearsal/src/sample/index.ts";
+import type { SigningKey } from "../../attestations/index.ts";
 import { listMessages, OUTBOX_MIGRATIONS } from "../../bus/outbox.ts";
 import { listContainers, listImages } from "../../catalog/catalog.ts";
 import { CATALOG_MIGRATIONS } from "../../catalog/schema.ts";
@@ -83,8 +84,13 @@ export async function openStage() {
   const clouds = new Map<string, () => Cloud>();
   const registries = new Map<string, () => Registry>();
   const audiences = new Map<string, Audience>();
+  const signing: { key: SigningKey | undefined } = { key: undefined };
   const services: Services = {
     db,
+    attester: {
+      signer: async () => signing.key,
+      trusted: async () => (signing.key === undefined ? [] : [signing.key]),
+    },
     systems,
     releases: { stable: [43], branched: [], rawhide: 44, end_of_life: {}, unknown_end_of_life_months: 13 },
     sources: { attempts: 1 },
@@ -197,6 +203,8 @@ export async function openStage() {
   return {
     engine,
     services,
+    /** Set a key to have what is released attested. */
+    signing,
     directory,
     play,
     async close() {
