@@ -80,6 +80,12 @@ export interface Cloud {
    */
   readBack(staged: StagedDisk, blocks: Iterable<number>, call: CallContext): AsyncIterable<ReadBlock>;
 
+  /**
+   * The staged disk behind a registered image, to read its bytes again; or why this cloud lets nobody, not even its owner,
+   * read them now. @throws CloudError
+   */
+  diskBehind(image: CloudImage, spec: ImageSpec, call: CallContext): Promise<StagedDisk | Unreadable>;
+
   /** Makes the candidate image in the staged disk's region, with all tags. Nothing is offered by it. */
   register(staged: StagedDisk, spec: ImageSpec, call: CallContext): Promise<CloudImage>;
   /**
@@ -184,6 +190,11 @@ export interface CloudResource {
   readonly complete: boolean;
   readonly createdAt?: string;
   readonly tags: Readonly<Record<string, string>>;
+}
+
+/** Bytes that are there and cannot be read. */
+export interface Unreadable {
+  readonly unreadable: string;
 }
 
 export interface ReadBlock {

@@ -175,6 +175,7 @@ export function limited(driver: Cloud, limits: Limits): Cloud {
     ...driver,
     check: (specs, call) => calls(call.signal, () => driver.check(specs, call)),
     find: (spec, region, call) => calls(call.signal, () => driver.find(spec, region, call)),
+    diskBehind: (image, spec, call) => calls(call.signal, () => driver.diskBehind(image, spec, call)),
     register: (staged, spec, call) => calls(call.signal, () => driver.register(staged, spec, call)),
     offer: (images, spec, to, call) => calls(call.signal, () => driver.offer(images, spec, to, call)),
     withdraw: (images, spec, call) => calls(call.signal, () => driver.withdraw(images, spec, call)),

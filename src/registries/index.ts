@@ -6,4 +6,5 @@
 export type { Credentials } from "./auth.ts";
 export { openRegistry, type RegistryOptions } from "./distribution.ts";
 export { RegistryError } from "./errors.ts";
+export { parseManifest } from "./manifests.ts";
 export type * from "./registry.ts";

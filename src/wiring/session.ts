@@ -112,6 +112,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     closers.push(() => opened.close());
     opened.register([workflows.releaseCompose, workflows.releaseDisk, workflows.releaseContainer]);
     opened.register([workflows.promoteImages, workflows.rollBackRelease, workflows.reconcileImages]);
+    opened.register([workflows.attestImages]);
     await opened.launch();
     return opened;
   }

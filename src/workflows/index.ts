@@ -7,6 +7,7 @@
 // What commands and pages show of a compose; they have no other door to it.
 export { offlinePlan, type Plan, type PlanItem } from "../compose/index.ts";
 export { askPreflight } from "./ask-preflight.ts";
+export { type AttestOutcome, attestImages, startAttest } from "./attest-images.ts";
 export { type Choice, choose, readChosen } from "./chosen.ts";
 export { composeLocation } from "./compose-files.ts";
 export type { Drift } from "./drift.ts";
@@ -27,3 +28,5 @@ export { choiceToCompare, choiceToHeal, healOnce, startReconcile } from "./start
 export { type Inspected, inspectCompose, type StartedRelease, startRelease } from "./start-release.ts";
 export { compareImages } from "./steps/compare-images.ts";
 export { lookAtChosen } from "./steps/look-at-images.ts";
+export type { BytesWanted } from "./verify-bytes.ts";
+export { type Verdict, verifyImages } from "./verify-images.ts";

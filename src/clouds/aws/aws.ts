@@ -15,7 +15,7 @@ import { check } from "./check.ts";
 import { type ConnectionOptions, connect } from "./connection.ts";
 import { offer, withdraw } from "./offer.ts";
 import { quotas } from "./quotas.ts";
-import { readBack } from "./read-back.ts";
+import { diskBehind, readBack } from "./read-back.ts";
 import { architectureOf, foreignReason, isMine, register } from "./register.ts";
 import { remove } from "./remove.ts";
 import { replicate } from "./replicate.ts";
@@ -144,6 +144,7 @@ export function openAws(options: AwsOptions): Cloud {
       yield* uploadEach(account, disk, spec, regions, journalOf, uploading, call);
     },
     readBack: (staged, blocks, call) => readBack(account, staged, blocks, call),
+    diskBehind: (image, spec, call) => diskBehind(account, image, spec, call),
     register: (staged, spec, call) => register(account, staged, spec, call),
     replicate: (image, spec, regions, call) => replicate(account, image, spec, regions, call),
     offer: (images, spec, audience, call) => offer(account, images, spec, audience, call),

@@ -89,7 +89,7 @@ export async function setAudience(
   await settled(account, id, region, wanted, call, () => account.launchers(id, region, call));
 }
 
-async function snapshotOf(
+export async function snapshotOf(
   account: Account,
   { id, region }: CloudImage,
   call: CallContext,
@@ -104,7 +104,8 @@ async function snapshotOf(
   });
 }
 
-async function volumeMakers(account: Account, id: string, region: Region, call: CallContext): Promise<string[]> {
+/** Who may make volumes of a snapshot: account ids, and `all`. */
+export async function volumeMakers(account: Account, id: string, region: Region, call: CallContext): Promise<string[]> {
   const answer = await account.connection.ec2(region, "DescribeSnapshotAttribute", id, call, (ec2, send) =>
     ec2.describeSnapshotAttribute({ SnapshotId: id, Attribute: "createVolumePermission" }, send),
   );

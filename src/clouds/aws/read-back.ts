@@ -2,10 +2,11 @@ import { createHash } from "node:crypto";
 import { BLOCK_BYTES } from "../../images/block-source.ts";
 import type { CallContext } from "../../lib/call.ts";
 import { codeOf, SlipwayError } from "../../lib/errors.ts";
-import type { StagedDisk } from "../../model.ts";
-import type { ReadBlock } from "../cloud.ts";
+import type { CloudImage, ImageSpec, StagedDisk } from "../../model.ts";
+import type { ReadBlock, Unreadable } from "../cloud.ts";
 import type { Account } from "./account.ts";
 import type { EbsDirect, ListedBlock } from "./ebs.ts";
+import { snapshotOf, volumeMakers } from "./offer.ts";
 import { ZERO_BLOCK, ZERO_SHA256 } from "./send-blocks.ts";
 import { asCompleted, pause } from "./waiting.ts";
 
@@ -37,6 +38,25 @@ export async function* readBack(
       bytes === BLOCK_BYTES ? ZERO_SHA256 : createHash("sha256").update(ZERO_BLOCK.subarray(0, bytes)).digest();
     yield { index, sha256 };
   }
+}
+
+/**
+ * EBS direct reads completed snapshots of one's own; public ones it refuses, to their owner too.
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-accessing-snapshot.html
+ */
+export async function diskBehind(
+  account: Account,
+  image: CloudImage,
+  spec: ImageSpec,
+  call: CallContext,
+): Promise<StagedDisk | Unreadable> {
+  const { region } = image;
+  const id = image.diskId ?? (await snapshotOf(account, image, call));
+  if (id === undefined) return { unreadable: "it has no snapshot" };
+  if ((await volumeMakers(account, id, region, call)).includes("all")) {
+    return { unreadable: `${id} is public, and EBS direct does not read public snapshots` };
+  }
+  return { key: spec.diskKey, region, id, diskBytes: spec.diskBytes };
 }
 
 async function digestOf(ebs: EbsDirect, staged: StagedDisk, block: ListedBlock, call: CallContext): Promise<ReadBlock> {

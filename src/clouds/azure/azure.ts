@@ -71,6 +71,14 @@ export function openAzure(options: AzureOptions): Cloud {
       return found;
     },
 
+    async diskBehind(_image, spec, call) {
+      const blob = await lookAtBlob(session, spec.diskKey, call);
+      if (blob?.key === spec.diskKey && blob.complete) return stagedDisk(session, spec.diskKey, blob);
+      return {
+        unreadable: "its page blob is gone since the import, and a gallery does not give the bytes of a version",
+      };
+    },
+
     async *list(_regions, call) {
       yield* listImages(session, call);
       yield* listBlobs(session, call);

@@ -64,6 +64,13 @@ export function openGcp(options: GcpOptions): Cloud {
       return found;
     },
 
+    async diskBehind(_image, spec, call) {
+      const staged = await lookAtArchive(session, spec.diskKey, call);
+      return (
+        staged ?? { unreadable: "its archive is gone since the import, and Compute does not give an image's bytes" }
+      );
+    },
+
     async *list(_regions, call) {
       for await (const image of listImages(session, call)) {
         if (image.labels[LABEL.owner] !== session.owner) continue;

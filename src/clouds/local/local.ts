@@ -231,6 +231,11 @@ export function openLocal({ directory, regions = ["here"] }: LocalOptions): Clou
       }
     },
 
+    async diskBehind(image, spec) {
+      const disk = await place(image.region).disks.get(spec.diskKey);
+      return disk?.complete ? stagedOf(disk, image.region) : { unreadable: "its disk is no longer in the directory" };
+    },
+
     async register(staged, spec, call) {
       stopIfAborted(call);
       const at = place(staged.region);

@@ -326,6 +326,32 @@ export function describeCloud(
       });
     });
 
+    describe("bytes behind an image", () => {
+      promise("of a candidate are read in every region, and are what was sent", async () => {
+        const spec = harness.spec();
+        const sent = await digestsOf(diskFor(harness, spec), call);
+        for (const image of await releasedEverywhere(cloud, harness, spec)) {
+          const disk = await cloud.diskBehind(image, spec, call);
+          if ("unreadable" in disk) throw new Error(`${image.region}: ${disk.unreadable}`);
+          if (cloud.can.readBack) expect(await readAll(cloud, disk, diskFor(harness, spec))).toEqual(sent);
+        }
+      });
+
+      promise("of an offered image are read, or it is said why nobody can", async () => {
+        const spec = harness.spec();
+        const { staged } = await released(cloud, harness, spec);
+        const { image } = await cloud.find(spec, spec.homeRegion, call);
+        await cloud.offer([image!], spec, { to: "public" }, call);
+        await cloud.tidy(staged, spec, call);
+        const disk = await cloud.diskBehind(image!, spec, call);
+        if ("unreadable" in disk) expect(disk.unreadable.length).toBeGreaterThan(20);
+        else if (cloud.can.readBack) {
+          const sent = await digestsOf(diskFor(harness, spec), call);
+          expect(await readAll(cloud, disk, diskFor(harness, spec))).toEqual(sent);
+        }
+      });
+    });
+
     describe("states", () => {
       promise("offer makes it active in every region, withdraw a candidate again, both repeatable", async () => {
         const spec = harness.spec();

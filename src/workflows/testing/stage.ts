@@ -25,6 +25,8 @@ import { MiB } from "../../lib/units.ts";
 import type { Audience } from "../../model.ts";
 import { openRegistry, type Registry } from "../../registries/index.ts";
 import {
+  attestImages,
+  type BytesWanted,
   type Choice,
   choose,
   healOnce,
@@ -38,10 +40,12 @@ import {
   releaseDisk,
   rollBackRelease,
   type Services,
+  startAttest,
   startOffer,
   startReconcile,
   startRelease,
   type Tables,
+  verifyImages,
 } from "../index.ts";
 
 export const COMPOSE = "Fedora-43-20251021.0";
@@ -119,7 +123,7 @@ export async function openStage() {
     hurry: 0.001,
   });
   engine.register([releaseCompose, releaseDisk, releaseContainer]);
-  engine.register([promoteImages, rollBackRelease, reconcileImages]);
+  engine.register([promoteImages, rollBackRelease, reconcileImages, attestImages]);
   await engine.launch();
 
   let plays = 0;
@@ -178,6 +182,14 @@ export async function openStage() {
         const { runId, handle } = await startReconcile(engine, choice, { strays: true, title: "reconcile" });
         offerRuns.push(runId);
         return handle.result();
+      },
+      async attest() {
+        const choice = await choose(db, [COMPOSE], { system });
+        return (await startAttest(engine, services, choice, COMPOSE)).handle.result();
+      },
+      async verify(bytes?: BytesWanted) {
+        const choice = await choose(db, [COMPOSE], { system });
+        return verifyImages(services, choice, { bytes }, { log: silent, signal: AbortSignal.timeout(60_000) });
       },
       /** What a service does on its schedule. */
       async heal(period: number) {
