@@ -27,7 +27,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ...["compose", "images", "clouds", "registries", "builds", "programs"],
     ...["catalog", "lifecycle", "durable", "bus", "config", "attestations"],
   ],
-  cli: ["workflows", "catalog", "lifecycle", "durable", "bus", "config"],
+  cli: ["attestations", "workflows", "catalog", "lifecycle", "durable", "bus", "config"],
   console: ["workflows", "catalog", "lifecycle", "durable", "bus", "config"],
 };
 

@@ -288,4 +288,31 @@ function addImages(program: Command, run: Run): void {
     .action((what, options, command) =>
       run(command, async (session) => (await offers()).rollback(session, what, options)),
     );
+  const attestations = () => import("./commands/attestations.ts");
+  images
+    .command("attest")
+    .argument("<what...>", "compose, image, a cloud's id, or repository:tag")
+    .description("sign what the catalog says of them now: artifact, disk and every id in every cloud")
+    .option("--system <name>", "only of this system")
+    .option("--target <name>", "only what is in this target")
+    .option("--export <directory>", "write the signed envelopes there too")
+    .action((what, options, command) =>
+      run(command, async (session) => (await attestations()).attest(session, what, options)),
+    );
+  images
+    .command("verify")
+    .argument("<what...>", "compose, image, a cloud's id, or repository:tag")
+    .description("check signatures, ids, states, visibility and, if asked to, bytes; changes nothing")
+    .option("--system <name>", "only of this system")
+    .option("--target <name>", "only in this target")
+    .addOption(
+      new Option("--bytes <how-many>", "read disks and layers again, where the cloud lets anybody").choices([
+        "sample",
+        "full",
+      ]),
+    )
+    .option("--key <file...>", "public keys to trust beside those configured")
+    .action((what, options, command) =>
+      run(command, async (session) => (await attestations()).verify(session, what, options)),
+    );
 }

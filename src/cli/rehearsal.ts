@@ -2,6 +2,7 @@
  * The simulated clouds, for the commands that use them. The rehearsal is a workspace of its own and is not in the
  * production image, so it is loaded by name, and its absence is an error that says what to do.
  */
+import { generateKeyPairSync } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SlipwayError } from "../lib/errors.ts";
@@ -73,7 +74,8 @@ async function load(name: string): Promise<unknown> {
 
 /**
  * Writes a configuration that points at the rehearsal, with its secrets in files beside it. `gcp`: with Google Cloud,
- * which takes disks of whole GiB only. Default false.
+ * which takes disks of whole GiB only. Default false. What is released is attested with a key made for it, whose public
+ * half is `attest.pub`.
  * @returns the path of the configuration
  */
 export async function writeRehearsalConfig(
@@ -89,6 +91,9 @@ export async function writeRehearsalConfig(
     return { file: join("secrets", name) };
   };
   await writeFile(join(directory, "ca.crt"), rehearsal.caPem);
+  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  await writeFile(join(directory, "attest.pub"), publicKey.export({ type: "spki", format: "pem" }));
+  const attestKey = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
   const registryUrl = new URL(rehearsal.urls.registry);
   const config = {
     data_dir: "data",
@@ -154,6 +159,7 @@ export async function writeRehearsalConfig(
       },
     },
     systems: options.gcp === true ? WITH_GCP : SYSTEMS,
+    attestations: { key: await secret("attest.key", attestKey) },
   };
   const path = join(directory, "slipway.yaml");
   // JSON is YAML: one writer less.

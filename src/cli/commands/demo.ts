@@ -45,6 +45,7 @@ export async function demo(session: Session, options: { once?: boolean; listen: 
           `  bin/slipway --config ${join(directory, "slipway.yaml")} images list`,
           `  bin/slipway --config ${join(directory, "slipway.yaml")} runs logs --last`,
           `  bin/slipway --config ${join(directory, "slipway.yaml")} events list --sent`,
+          `  bin/slipway --config ${join(directory, "slipway.yaml")} images verify Fedora-43-20251021.0 --bytes sample`,
           "Ctrl-C ends the demo.",
         ].join("\n"),
       );

@@ -1,3 +1,4 @@
+import { attestationsOf } from "../../catalog/attestations.ts";
 import { type CatalogedContainer, type CatalogedImage, listContainers, listImages } from "../../catalog/catalog.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { EXIT, type Paint, table } from "../output.ts";
@@ -39,9 +40,18 @@ export async function showImage(session: Session, name: string): Promise<number>
       next: '"slipway images list --search PART" finds one by a part of its name.',
     });
   }
-  session.output.data({ images: imageMap(all), containers }, (paint) => {
-    const parts = [...grouped(all).values()].map((group) => describeImage(group, paint));
-    parts.push(...containers.map((container) => describeContainer(container, paint)));
+  const subjects = [...all.map(({ version }) => version.id), ...containers.map(({ id }) => id)];
+  const attestations = await attestationsOf(db, [...new Set(subjects)]);
+  const signed = (id: string) => {
+    const found = attestations.get(id);
+    return found === undefined ? "no" : `${found.createdAt.slice(0, 16)} by key ${found.keyId.slice(0, 16)}`;
+  };
+  const statements = [...attestations.values()].map(({ subject, keyId, statementSha256, createdAt }) => {
+    return { subject, keyId, statementSha256, createdAt };
+  });
+  session.output.data({ images: imageMap(all), containers, attestations: statements }, (paint) => {
+    const parts = [...grouped(all).values()].map((group) => describeImage(group, signed(group[0]!.version.id), paint));
+    parts.push(...containers.map((container) => describeContainer(container, signed(container.id), paint)));
     return parts.join("\n\n");
   });
   return EXIT.done;
@@ -144,7 +154,7 @@ function containerRow(container: CatalogedContainer, paint: Paint): string[] {
   return [paintState(container.state, paint), "registry", container.target, arches, name, container.registry];
 }
 
-function describeImage(group: readonly CatalogedImage[], paint: Paint): string {
+function describeImage(group: readonly CatalogedImage[], attested: string, paint: Paint): string {
   const first = group[0]!;
   const rows = group.map((image) => [
     image.region,
@@ -157,12 +167,13 @@ function describeImage(group: readonly CatalogedImage[], paint: Paint): string {
     `${first.cloud} ${first.target}, ${first.version.arch}, from ${first.version.composeId}`,
     `artifact ${first.version.artifactPath} sha256:${first.version.artifactSha256}`,
     `key ${first.key}`,
+    `attested ${attested}`,
     "",
     table(["region", "state", "id", ""], rows, paint),
   ].join("\n");
 }
 
-function describeContainer(container: CatalogedContainer, paint: Paint): string {
+function describeContainer(container: CatalogedContainer, attested: string, paint: Paint): string {
   return [
     paint.bold(`${container.registry}/${container.repository}`),
     `state  ${container.state}`,
@@ -170,6 +181,7 @@ function describeContainer(container: CatalogedContainer, paint: Paint): string 
     `tags   ${container.tags.join(" ")}`,
     `arches ${container.architectures.join(" ")}`,
     `from   ${container.composeId}`,
+    `attested ${attested}`,
   ].join("\n");
 }
 

@@ -75,7 +75,8 @@ export function asData(outcome: ReleaseOutcome) {
     };
   }
   const { composeId, system, result, skipped } = outcome;
-  return { compose: composeId, system, result, images, skipped };
+  const unattested = outcome.groups.flatMap((group) => (group.unattested === undefined ? [] : [group.unattested]));
+  return { compose: composeId, system, result, images, skipped, ...(unattested.length === 0 ? {} : { unattested }) };
 }
 
 export function describeOutcome(outcome: ReleaseOutcome, paint: Paint): string {
@@ -98,7 +99,13 @@ export function describeOutcome(outcome: ReleaseOutcome, paint: Paint): string {
       ({ region, error }) => `${paint.warn("!")} ${target.name} is not in ${region}: ${error.message}`,
     ),
   );
-  return [table(["state", "target", "arch", "name", "id"], rows, paint), ...missing, results[outcome.result]].join(
-    "\n",
+  const unattested = outcome.groups.flatMap(({ unattested }) =>
+    unattested === undefined ? [] : [`${paint.warn("!")} not attested: ${unattested.message}`],
   );
+  return [
+    table(["state", "target", "arch", "name", "id"], rows, paint),
+    ...missing,
+    ...new Set(unattested),
+    results[outcome.result],
+  ].join("\n");
 }
