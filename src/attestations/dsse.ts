@@ -48,12 +48,16 @@ export function preAuthenticationEncoding(payloadType: string, payload: Uint8Arr
   ]);
 }
 
+/**
+ * The key is not named in it: a keyid is a hint with no one way of reckoning it, and verifiers that reckon another (Go's
+ * take SSH's fingerprint) pass over a signature whose keyid is not theirs. Empty, as cosign leaves it, suits all.
+ */
 export function signEnvelope(payloadType: string, payload: Uint8Array, key: SigningKey): Envelope {
   const sig = key.sign(preAuthenticationEncoding(payloadType, payload)).toString("base64");
   return {
     payloadType,
     payload: Buffer.from(payload).toString("base64"),
-    signatures: [{ keyid: key.keyId, sig }],
+    signatures: [{ keyid: "", sig }],
   };
 }
 

@@ -295,7 +295,7 @@ function addImages(program: Command, run: Run): void {
     .description("sign what the catalog says of them now: artifact, disk and every id in every cloud")
     .option("--system <name>", "only of this system")
     .option("--target <name>", "only what is in this target")
-    .option("--export <directory>", "write the signed envelopes there too")
+    .option("--export <directory>", "write the signed envelopes there too, and bundles for cosign")
     .action((what, options, command) =>
       run(command, async (session) => (await attestations()).attest(session, what, options)),
     );

@@ -110,7 +110,9 @@ function againstStatement(image: LookedAt, onRecord: ReadonlyMap<string, string>
     return wrong(`it is about another compose: ${predicate.compose.id} of ${predicate.compose.system}`);
   }
   const attested = new Map(predicate.images.filter((one) => one.target === target).map((one) => [one.region, one.id]));
-  const verdicts: Verdict[] = [{ ...about, check: "statement", verdict: "right", detail: `${attested.size} ids` }];
+  const verdicts: Verdict[] = [
+    { ...about, check: "statement", verdict: "right", detail: attested.size === 1 ? "1 id" : `${attested.size} ids` },
+  ];
   for (const [region, id] of onRecord) {
     const said = attested.get(region);
     attested.delete(region);

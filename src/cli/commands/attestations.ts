@@ -1,7 +1,7 @@
 /** `images attest` and `images verify`: signed statements about what is out, and whether it is still so. */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readVerifyingKey, type VerifyingKey } from "../../attestations/index.ts";
+import { bundleOf, parseEnvelope, readVerifyingKey, type VerifyingKey } from "../../attestations/index.ts";
 import { type Attestation, attestationsOf } from "../../catalog/attestations.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import {
@@ -87,14 +87,19 @@ function asData(name: string, { keyId, predicateType, statementSha256, createdAt
   return { name, keyId, predicateType, statementSha256, createdAt, envelope: JSON.parse(envelope) as unknown };
 }
 
-/** One file each, as other tools read them. Names come from the catalog: what would leave the directory becomes a dash. */
+/**
+ * As other tools read them: the envelope alone, and in a bundle for cosign. Names come from the catalog: what would leave
+ * the directory becomes a dash.
+ */
 async function writeEnvelopes(directory: string, statements: readonly Named[]): Promise<string[]> {
   await mkdir(directory, { recursive: true });
   return Promise.all(
     statements.map(async ({ name, attestation }) => {
-      const file = join(directory, `${name.replace(/[^A-Za-z0-9._-]/g, "-")}.intoto.json`);
-      await writeFile(file, `${attestation.envelope}\n`);
-      return file;
+      const { envelope, keyId, predicateType } = attestation;
+      const file = join(directory, name.replace(/[^A-Za-z0-9._-]/g, "-"));
+      await writeFile(`${file}.intoto.json`, `${envelope}\n`);
+      await writeFile(`${file}.sigstore.json`, bundleOf(parseEnvelope(envelope), keyId, predicateType).bytes);
+      return `${file}.intoto.json`;
     }),
   );
 }
@@ -174,6 +179,7 @@ function merged(verdicts: readonly Verdict[]) {
     const regions = group.flatMap(({ region }) => (region === undefined ? [] : [region]));
     const where = regions.length > 3 ? `${regions[0]} and ${regions.length - 1} more` : regions.join(", ");
     const details = new Set(group.map((one) => one.detail));
-    return { verdict, check, target, name, where, detail: details.size > 1 && verdict === "right" ? "" : detail };
+    const one = details.size > 1 ? detail.replaceAll(group[0]!.id ?? "\0", "it") : detail;
+    return { verdict, check, target, name, where, detail: details.size > 1 && verdict === "right" ? "" : one };
   });
 }

@@ -54,7 +54,7 @@ export async function diskBehind(
   const id = image.diskId ?? (await snapshotOf(account, image, call));
   if (id === undefined) return { unreadable: "it has no snapshot" };
   if ((await volumeMakers(account, id, region, call)).includes("all")) {
-    return { unreadable: `${id} is public, and EBS direct does not read public snapshots` };
+    return { unreadable: "its snapshot is public, and EBS direct does not read public snapshots" };
   }
   return { key: spec.diskKey, region, id, diskBytes: spec.diskBytes };
 }
