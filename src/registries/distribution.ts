@@ -13,7 +13,7 @@ import { codeOf, reportOf } from "../lib/errors.ts";
 import type { Credentials } from "./auth.ts";
 import { copyGraph } from "./copy.ts";
 import { copyReferrers } from "./copy-referrers.ts";
-import { createTransport } from "./http.ts";
+import { createTransport, type Patience } from "./http.ts";
 import { joinIndex } from "./join.ts";
 import { entriesOf, parseManifest } from "./manifests.ts";
 import { checkReference, checkTag, parseAddress, repositoryPath } from "./names.ts";
@@ -38,6 +38,8 @@ export interface RegistryOptions {
   readonly retryDelaysMs?: readonly number[];
   /** How long a written index is left alone before it is read again for other writers' work. Default 1 s. */
   readonly settleMs?: number;
+  /** How long the registry is waited for. */
+  readonly patience?: Partial<Patience>;
 }
 
 /** Blobs of one image on their way at once, where the archive allows reading at several places. */
@@ -49,7 +51,7 @@ export function openRegistry(options: RegistryOptions): Registry {
   const address = parseAddress(options.url, options.insecure ?? false);
   const { credentials, ca, clientCert, dispatcher } = options;
   const delaysMs = options.retryDelaysMs ?? DEFAULT_DELAYS_MS;
-  const transport = createTransport({ address, credentials, ca, clientCert, dispatcher });
+  const transport = createTransport({ address, credentials, ca, clientCert, dispatcher, patience: options.patience });
   const referring = { settleMs: options.settleMs ?? DEFAULT_SETTLE_MS, delaysMs };
   const open = (repository: string) => openRepository(transport, repositoryPath(address, repository));
 

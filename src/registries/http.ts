@@ -21,7 +21,21 @@ export interface TransportOptions {
   readonly clientCert?: { readonly cert: string; readonly key: string } | undefined;
   /** Used for every connection instead of our own, e.g. one that goes through a proxy; brings its own TLS settings. */
   readonly dispatcher?: Dispatcher | undefined;
+  /** Default: `DEFAULT_PATIENCE`. */
+  readonly patience?: Partial<Patience> | undefined;
 }
+
+/** How long a registry is waited for. Milliseconds. */
+export interface Patience {
+  /** To the head of an answer: one on an object store assembles a blob before it answers the last PUT. */
+  readonly firstByteMs: number;
+  /** The longest silence in the middle of an answer. */
+  readonly idleMs: number;
+  /** To an answer's end; blobs have as long as their size needs. */
+  readonly wholeMs: number;
+}
+
+export const DEFAULT_PATIENCE: Patience = { firstByteMs: minutes(2), idleMs: seconds(60), wholeMs: minutes(5) };
 
 export interface RegistryRequest {
   readonly operation: string;
@@ -61,9 +75,6 @@ export interface Transport {
 }
 
 const CONNECT_MS = seconds(15);
-const FIRST_BYTE_MS = minutes(2); // a registry on an object store assembles a blob before it answers the last PUT
-const IDLE_MS = seconds(60);
-const DEADLINE_MS = minutes(5);
 const MAX_REDIRECTS = 5;
 const ERROR_BODY_BYTES = 16 * KiB;
 const TOKEN_BODY_BYTES = 1 * MiB;
@@ -79,7 +90,8 @@ export function createTransport(options: TransportOptions): Transport {
   const { address, dispatcher } = options;
   const { display, origin } = address;
   const trust = trusting(options.ca);
-  const settings = { headersTimeout: FIRST_BYTE_MS, bodyTimeout: IDLE_MS };
+  const { firstByteMs, idleMs, wholeMs } = { ...DEFAULT_PATIENCE, ...options.patience };
+  const settings = { headersTimeout: firstByteMs, bodyTimeout: idleMs };
   const ours =
     dispatcher ?? new Agent({ ...settings, connect: { timeout: CONNECT_MS, ...identified(options, trust) } });
   // Redirect targets and token services may trust the same authority, but are not shown our certificate.
@@ -87,7 +99,7 @@ export function createTransport(options: TransportOptions): Transport {
   const auth: Authenticator = createAuthenticator(origin, options.credentials, fetchToken);
 
   async function call(request: RegistryRequest, context: CallContext): Promise<Answer> {
-    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(request.deadlineMs ?? DEADLINE_MS)]);
+    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(request.deadlineMs ?? wholeMs)]);
     let url = targetOf(request);
     let authorization = url.origin === origin ? auth.header(request.scopes) : undefined;
     let challenged = false;
@@ -135,8 +147,7 @@ export function createTransport(options: TransportOptions): Transport {
         method: request.method,
         headers: { "user-agent": "slipway", ...request.headers, ...(authorization ? { authorization } : {}) },
         body: request.body ?? null,
-        headersTimeout: FIRST_BYTE_MS,
-        bodyTimeout: IDLE_MS,
+        ...settings,
         signal,
       });
     } catch (error) {
@@ -173,8 +184,7 @@ export function createTransport(options: TransportOptions): Transport {
     const response = await send(url, {
       dispatcher: url.origin === origin ? ours : others,
       headers: { "user-agent": "slipway", accept: "application/json", ...(authorization ? { authorization } : {}) },
-      headersTimeout: FIRST_BYTE_MS,
-      bodyTimeout: IDLE_MS,
+      ...settings,
       signal,
     });
     const { statusCode: status, headers } = response;

@@ -20,7 +20,8 @@ function expectAllThere(): void {
 
 async function expectMessagesOnce(): Promise<void> {
   const events = JSON.parse((await stage.slipway(["events", "list", "--sent", "--output", "json"])).stdout);
-  expect(events.length).toBe(4);
+  const attested = events.filter((event: { topic: string }) => event.topic.includes(".attested."));
+  expect([events.length - attested.length, attested.length]).toEqual([4, 4]);
 }
 
 test("killed with SIGKILL after every step, and after every effect whose checkpoint was not written yet", async () => {

@@ -10,7 +10,7 @@ import type { CallContext } from "../../lib/call.ts";
 import { trusting } from "../../lib/trust.ts";
 import { minutes, seconds } from "../../lib/units.ts";
 import type { Region } from "../../model.ts";
-import { type AwsCall, translate } from "./errors.ts";
+import { type AwsCall, tooLate, translate } from "./errors.ts";
 import type { AwsCredentials } from "./signature.ts";
 import { DEFAULT_PACE, type Pace, whileThrottled } from "./waiting.ts";
 
@@ -43,6 +43,8 @@ export interface Connection {
   ): Promise<T>;
   /** Runs a call that is translated already; asks again while it is throttled. `ec2` and `sts` do so by themselves. */
   paced<T>(signal: AbortSignal, ask: () => Promise<T>): Promise<T>;
+  /** The pace's: for whoever reads a block's answer. */
+  readonly blockAnswerMs: number;
   ebs(region: Region): { readonly origin: URL; readonly dispatcher: Dispatcher };
   close(): Promise<void>;
 }
@@ -52,14 +54,12 @@ export interface SendOptions {
   readonly abortSignal: AbortSignal;
 }
 
-/** A connection that is not made by then is not coming; an EC2 call that says nothing for so long has been lost. */
+/** A connection that is not made by then is not coming. */
 const CONNECT_MS = seconds(10);
-const ANSWER_MS = seconds(60);
-/** A block is taken in a tenth of a second; a put that hangs is better sent again. Coldsnap came to 12 s to 20 s too. */
-const BLOCK_ANSWER_MS = seconds(20);
 
 export function connect(options: ConnectionOptions): Connection {
-  const { endpoints = {}, ca, proxy } = options;
+  const { endpoints = {}, ca, proxy, pace = DEFAULT_PACE } = options;
+  const { answerMs, blockAnswerMs } = pace;
   const trusted = trusting(ca);
   const proxyEnv = proxy && { HTTPS_PROXY: proxy.url, NO_PROXY: proxy.except ?? "" };
   const agent = new https.Agent({ keepAlive: true, maxSockets: 64, ...trusted, ...(proxyEnv ? { proxyEnv } : {}) });
@@ -77,13 +77,10 @@ export function connect(options: ConnectionOptions): Connection {
     requestHandler: {
       httpsAgent: agent,
       connectionTimeout: CONNECT_MS,
-      requestTimeout: ANSWER_MS,
-      throwOnRequestTimeout: true,
     },
   });
 
-  const paced = <T>(signal: AbortSignal, ask: () => Promise<T>) =>
-    whileThrottled(options.pace ?? DEFAULT_PACE, signal, ask);
+  const paced = <T>(signal: AbortSignal, ask: () => Promise<T>) => whileThrottled(pace, signal, ask);
 
   async function translated<T>(
     what: Omit<AwsCall, "signal">,
@@ -91,10 +88,13 @@ export function connect(options: ConnectionOptions): Connection {
     run: (send: SendOptions) => Promise<T>,
   ): Promise<T> {
     return paced(call.signal, async () => {
+      // The SDK's own time limit ends with the head of an answer: whoever sends that and stops would be waited for.
+      const deadline = AbortSignal.timeout(answerMs);
       try {
         call.signal.throwIfAborted();
-        return await run({ abortSignal: call.signal });
+        return await run({ abortSignal: AbortSignal.any([call.signal, deadline]) });
       } catch (error) {
+        if (deadline.aborted && !call.signal.aborted) throw tooLate({ ...what, signal: call.signal }, answerMs);
         throw translate(error, { ...what, signal: call.signal });
       }
     });
@@ -103,6 +103,7 @@ export function connect(options: ConnectionOptions): Connection {
   return {
     credentials,
     paced,
+    blockAnswerMs,
     async ec2(region, operation, subject, call, run) {
       return translated({ service: "ec2", operation, region, subject }, call, async (send) => {
         const client = remembered(ec2Clients, region, async () => {
@@ -124,7 +125,7 @@ export function connect(options: ConnectionOptions): Connection {
     ebs(region) {
       return remembered(pools, region, () => {
         const origin = new URL(endpoints.ebs ?? `https://ebs.${region}.${domainOf(region)}`);
-        const common = { headersTimeout: BLOCK_ANSWER_MS, bodyTimeout: BLOCK_ANSWER_MS, keepAliveTimeout: seconds(30) };
+        const common = { headersTimeout: blockAnswerMs, bodyTimeout: blockAnswerMs, keepAliveTimeout: seconds(30) };
         const tls = { ...trusted, timeout: CONNECT_MS };
         if (options.dispatcher) return { origin, dispatcher: options.dispatcher };
         const dispatcher = proxy

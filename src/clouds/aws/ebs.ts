@@ -50,6 +50,7 @@ const ANSWER_BYTES = 4 * 1024 * 1024;
 export function ebsDirect(connection: Connection, region: Region): EbsDirect {
   const sign = requestSigner(region, "ebs");
   const { origin, dispatcher } = connection.ebs(region);
+  const { blockAnswerMs } = connection;
   const base = origin.pathname.replace(/\/$/, "");
 
   interface Asked {
@@ -89,7 +90,7 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
         signal,
       });
       if (answer.statusCode < 300) return answer;
-      throw answerOf(answer.statusCode, answer.headers, await bounded(answer.body));
+      throw answerOf(answer.statusCode, answer.headers, await bounded(answer.body, blockAnswerMs));
     } catch (error) {
       throw translate(error, { service: "ebs", operation, region, subject, signal });
     }
@@ -98,7 +99,7 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
   async function json(asked: Asked): Promise<Record<string, unknown>> {
     const { body } = await connection.paced(asked.signal, () => request(asked));
     try {
-      return JSON.parse((await bounded(body)).toString("utf8") || "{}") as Record<string, unknown>;
+      return JSON.parse((await bounded(body, blockAnswerMs)).toString("utf8") || "{}") as Record<string, unknown>;
     } catch (error) {
       throw translate(error, { service: "ebs", region, ...asked });
     }
@@ -130,9 +131,9 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
 
     async putBlock(snapshotId, index, data, sha256, signal) {
       const digest = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.byteLength);
+      const asked = { operation: "PutSnapshotBlock", subject: `${snapshotId} block ${index}`, signal };
       const answer = await request({
-        operation: "PutSnapshotBlock",
-        subject: `${snapshotId} block ${index}`,
+        ...asked,
         method: "PUT",
         path: `/snapshots/${snapshotId}/blocks/${index}`,
         headers: {
@@ -144,9 +145,12 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
         body: data,
         // The digest AWS checks the block by is the one that is signed: one hash for both, made by the decoder.
         payloadSha256: digest.toString("hex"),
-        signal,
       });
-      await answer.body.dump();
+      try {
+        await bounded(answer.body, blockAnswerMs);
+      } catch (error) {
+        throw translate(error, { service: "ebs", region, ...asked });
+      }
     },
 
     async completeSnapshot(snapshotId, blocks, checksum, { signal }) {
@@ -193,7 +197,7 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
       });
       let data: Buffer;
       try {
-        data = await bounded(answer.body);
+        data = await bounded(answer.body, blockAnswerMs);
       } catch (error) {
         throw translate(error, { service: "ebs", region, ...asked });
       }
@@ -208,12 +212,16 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
   };
 }
 
-async function bounded(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
+/** Silence ends at the pool's limit; this ends what is said too slowly or never ends. */
+async function bounded(body: AsyncIterable<Uint8Array>, ms: number): Promise<Buffer> {
+  const deadline = performance.now() + ms;
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of body) {
     bytes += chunk.length;
     if (bytes > ANSWER_BYTES) throw new Error(`The answer is longer than ${ANSWER_BYTES} bytes.`);
+    if (performance.now() > deadline)
+      throw Object.assign(new Error(`not all of it within ${ms / 1000} s`), { code: "ETIMEDOUT" });
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, bytes);

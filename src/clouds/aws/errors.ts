@@ -118,6 +118,18 @@ export function translate(error: unknown, call: AwsCall): SlipwayError {
   });
 }
 
+/** A call that was not answered to the end in time. */
+export function tooLate(call: AwsCall, ms: number): CloudError {
+  return new CloudError("unavailable", `${call.operation} in ${call.region} was not answered in time.`, {
+    cloud: "aws",
+    operation: call.operation,
+    region: call.region,
+    subject: call.subject,
+    tried: `waited for ${ms / 1000} s`,
+    next: nextFor("unavailable", undefined),
+  });
+}
+
 function codeFor(vendor: Vendor, error: unknown): ErrorCode {
   const known = BY_CODE.get(vendor.code);
   if (known) return known;

@@ -82,7 +82,8 @@ export function blockSender(
         }
         if (code === "throttled") shrink();
         if ((code !== "throttled" && code !== "unavailable") || attempt === ATTEMPTS) throw error;
-        const backoff = Math.min(MOST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** (attempt - 1));
+        const first = Math.min(FIRST_BACKOFF_MS, options.pollMs);
+        const backoff = Math.min(MOST_BACKOFF_MS, first * 2 ** (attempt - 1));
         await pause(backoff * (0.5 + Math.random() / 2), signal);
       }
     }

@@ -16,6 +16,10 @@ export interface Pace {
   readonly copyMs: number;
   /** How long a request that is refused for want of pace is asked again. */
   readonly throttledMs: number;
+  /** A call that has not been answered to the end by then has been lost. */
+  readonly answerMs: number;
+  /** The same for blocks, and the longest silence in the middle of one. */
+  readonly blockAnswerMs: number;
 }
 
 /** @see https://github.com/awslabs/coldsnap/issues/43 for how long a snapshot stays unknown */
@@ -27,6 +31,9 @@ export const DEFAULT_PACE: Pace = {
   registerMs: minutes(15),
   copyMs: minutes(85),
   throttledMs: minutes(10),
+  answerMs: seconds(60),
+  // A block is taken in a tenth of a second; a put that hangs is better sent again. Coldsnap came to 12 s to 20 s too.
+  blockAnswerMs: seconds(20),
 };
 
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -16,6 +16,8 @@ export const HURRIED: Pace = {
   registerMs: 2000,
   copyMs: 2000,
   throttledMs: 2000,
+  answerMs: 20_000,
+  blockAnswerMs: 20_000,
 };
 
 /** EC2 calls that change something, by the verb of the driver that makes them. */
