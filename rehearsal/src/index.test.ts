@@ -116,6 +116,30 @@ test("a client that repeats what failed comes through a bad day with the right b
   expect(rehearsal.proxies.aws.counts().rules["flipped-block"]?.applied).toBeGreaterThanOrEqual(1);
 });
 
+test("a world sets what no proxy can: times, quotas and accounts, and may change while it runs", async () => {
+  await start({
+    scenario: {
+      world: {
+        aws: {
+          copies_per_region: 3,
+          visible_after_ms: 7,
+          regions: { "*": { public_images: 5 }, "eu-west-1": { ebs_encryption_by_default: true, public_images: 6 } },
+        },
+        azure: { versions: 2 },
+      },
+    },
+  });
+  const { state } = rehearsal.simulators.aws;
+  const settings = (region: string) => state.settings(rehearsal.credentials.aws.account, region);
+  expect(state.behaviour).toMatchObject({ copiesPerRegion: 3, visibleAfterMs: 7, copyMs: 0 });
+  expect(settings("us-east-1")).toMatchObject({ publicImages: 5, ebsEncryptionByDefault: false });
+  expect(settings("eu-west-1")).toMatchObject({ publicImages: 6, ebsEncryptionByDefault: true });
+  rehearsal.load({ world: { aws: { copies_per_region: 4 } } });
+  expect(state.behaviour).toMatchObject({ copiesPerRegion: 4, visibleAfterMs: 7 });
+  const nowhere = { world: { aws: { regions: { "mars-north-1": {} } } } };
+  expect(() => rehearsal.load(nowhere)).toThrow("no region mars-north-1");
+});
+
 test("a scenario that is none starts nothing", async () => {
   const rules = [{ name: "x", fault: "earthquake" }] as unknown as NonNullable<
     Exclude<RehearsalOptions["scenario"], string | undefined>["rules"]

@@ -6,6 +6,7 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { applyWorld } from "./apply-world.ts";
 import {
   AWS_OUTSIDER,
   AWS_PUBLISHER,
@@ -16,13 +17,15 @@ import {
 } from "./aws/index.ts";
 import { type AzureOptions, type AzureSimulator, createAzureSimulator } from "./azure/azure.ts";
 import { createGcpSimulator, type GcpOptions, type GcpSimulator } from "./gcp/gcp.ts";
-import { createProxy, type FaultProxy, type RuleInput, readScenario, type ScenarioInput } from "./proxy.ts";
+import { createProxy, type FaultProxy, type RuleInput, type ScenarioInput } from "./proxy.ts";
 import { createRegistrySimulator, type RegistrySimulator, type RegistrySimulatorOptions } from "./registry/index.ts";
+import { findScenario } from "./scenarios.ts";
 import type { Simulator } from "./simulator.ts";
 import { createAuthority, type Served, serve } from "./tls.ts";
 
 export * from "./aws/index.ts";
 export * from "./proxy.ts";
+export { findScenario, listScenarios } from "./scenarios.ts";
 export type { Simulator } from "./simulator.ts";
 export * from "./tls.ts";
 
@@ -33,7 +36,7 @@ export interface RehearsalOptions {
   readonly azure?: Partial<AzureOptions>;
   readonly gcp?: Partial<GcpOptions>;
   readonly registry?: RegistrySimulatorOptions;
-  /** A scenario, or the path of its file. Each proxy gets all of it; `match.cloud` tells rules apart. */
+  /** A scenario, the name of one that comes along, or the path of its file. Each proxy gets all of it; `match.cloud` tells rules apart. */
   readonly scenario?: ScenarioInput | string;
   /** Where disks are kept, in a folder for each cloud. Absent: in memory. */
   readonly blobDir?: string;
@@ -109,6 +112,7 @@ export const REGISTRY_ACCOUNT = { username: "rehearsal", password: "rehearsal-pa
 export async function startRehearsal(options: RehearsalOptions = {}): Promise<Rehearsal> {
   const scenario = readIfPath(options.scenario ?? {});
   const simulators = createSimulators(options);
+  if (scenario.world !== undefined) applyWorld(scenario.world, simulators);
   const authority = await createAuthority();
   const served: Served[] = [];
   const proxyOf = (name: PlaceName) => createProxy({ vendor: name, upstream: simulators[name].handler, scenario });
@@ -172,6 +176,7 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
       load(next) {
         const input = readIfPath(next);
         for (const proxy of Object.values(proxies)) proxy.load(input);
+        if (input.world !== undefined) applyWorld(input.world, simulators);
       },
       close,
     };
@@ -197,7 +202,7 @@ function createSimulators({ aws, azure, gcp, registry, blobDir }: RehearsalOptio
 }
 
 function readIfPath(scenario: ScenarioInput | string): ScenarioInput {
-  return typeof scenario === "string" ? readScenario(scenario) : scenario;
+  return typeof scenario === "string" ? findScenario(scenario) : scenario;
 }
 
 function pickAccount(account: AzureAccount): AzureAccount {

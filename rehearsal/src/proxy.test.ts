@@ -8,6 +8,7 @@ import { afterEach, expect, test } from "vitest";
 import { AWS_PUBLISHER, createAwsSimulator } from "./aws/index.ts";
 import { block, putCommand, startSnapshot } from "./aws/testing.ts";
 import { createProxy, type ProxyOptions, type RuleInput, readScenario } from "./proxy.ts";
+import { findScenario, listScenarios } from "./scenarios.ts";
 import { serve } from "./tls.ts";
 
 const closers: (() => Promise<void> | void)[] = [];
@@ -157,6 +158,102 @@ test("resets, outages and silence end for the client as they do in life", async 
   expect(seen).toEqual([]);
 });
 
+test("a quota lets so many through, and then none, however long one waits", async () => {
+  let now = 0;
+  const rules: RuleInput[] = [{ name: "full", fault: "quota", after: 2, match: { method: "PUT" } }];
+  const { call, seen } = await start({ clock: () => now, rules });
+  const put = async () => (await call("/", { method: "PUT", body: "x" })).status;
+  expect([await put(), await put(), await put()]).toEqual([200, 200, 507]);
+  now += 3_600_000;
+  expect(await put()).toBe(507);
+  expect((await call()).status).toBe(200);
+  expect(seen).toHaveLength(3);
+});
+
+test("credentials that have expired are refused for everything, and new ones are good", async () => {
+  const rules: RuleInput[] = [{ name: "late", fault: "expire", after: 1, times: 1, match: { method: "PUT" } }];
+  const { front } = await start({ rules });
+  const dispatcher = new Agent();
+  closers.push(() => dispatcher.destroy());
+  const ask = async (method: string, who?: string) => {
+    const headers: Record<string, string> = who === undefined ? {} : { authorization: `Bearer ${who}` };
+    return (await fetch(front.url, { method, headers, dispatcher })).status;
+  };
+  expect(await ask("PUT", "old")).toBe(200);
+  expect(await ask("GET", "old")).toBe(200);
+  expect(await ask("PUT", "old")).toBe(401);
+  expect(await ask("GET", "old")).toBe(401);
+  expect(await ask("PUT", "new")).toBe(200);
+  expect(await ask("GET", "new")).toBe(200);
+  // Nobody's credentials cannot expire.
+  expect(await ask("PUT")).toBe(200);
+});
+
+test("every vendor says in its own words that a quota is reached and that credentials have expired", async () => {
+  const scope = "Credential=AKIA/20260101/us-east-1/SERVICE/aws4_request, SignedHeaders=host";
+  const aws = { authorization: `AWS4-HMAC-SHA256 ${scope}, Signature=${"0".repeat(64)}` };
+  const cases = [
+    ["aws", "ec2", 400, "ResourceLimitExceeded", 400, "RequestExpired"],
+    ["aws", "ebs", 402, "ServiceQuotaExceededException", 403, "ExpiredTokenException"],
+    [
+      "azure",
+      "/subscriptions/s/providers/Microsoft.Compute/galleries/g",
+      409,
+      "QuotaExceeded",
+      401,
+      "ExpiredAuthenticationToken",
+    ],
+    ["azure", "/account/vhds/disk", 409, "AccountLimitExceeded", 401, "InvalidAuthenticationInfo"],
+    ["gcp", "/compute/v1/projects/p/global/images", 403, "quotaExceeded", 401, "authError"],
+    ["registry", "/v2/fedora/manifests/latest", 403, "DENIED", 200, ""],
+  ] as const;
+  for (const [vendor, where, quotaStatus, quotaCode, expiredStatus, expiredCode] of cases) {
+    const path = where.startsWith("/") ? where : "/";
+    const authorization = vendor === "aws" ? aws.authorization.replace("SERVICE", where) : "Bearer token";
+    const seen: (string | undefined)[] = [];
+    const upstream: http.RequestListener = (request, response) => {
+      seen.push(request.headers.authorization);
+      response.end("ok");
+    };
+    const proxy = createProxy({ vendor, upstream });
+    const front = await serve(proxy.handler);
+    closers.push(
+      () => proxy.close(),
+      () => front.close(),
+    );
+    const dispatcher = new Agent();
+    closers.push(() => dispatcher.destroy());
+    const ask = async () => {
+      const answer = await fetch(front.url + path, { headers: { authorization }, dispatcher });
+      return { status: answer.status, said: (await answer.text()) + (answer.headers.get("x-amzn-errortype") ?? "") };
+    };
+    proxy.set({ name: "full", fault: "quota" });
+    const full = await ask();
+    expect(full.status, where).toBe(quotaStatus);
+    expect(full.said).toContain(quotaCode);
+    proxy.remove("full");
+    proxy.set({ name: "late", fault: "expire" });
+    const expired = await ask();
+    expect(expired.status, where).toBe(expiredStatus);
+    expect(expired.said).toContain(expiredCode);
+    // A registry's own challenge is needed to get a new token: it is asked, by nobody.
+    expect(seen).toEqual(vendor === "registry" ? [undefined] : []);
+  }
+});
+
+test("a narrow line lets bodies pass at its pace, and all of them", async () => {
+  const rules: RuleInput[] = [{ name: "line", fault: "bandwidth", bytes_per_second: 4_000_000, in: "request" }];
+  const { call, seen, proxy } = await start({ rules });
+  const body = "b".repeat(400_000);
+  const began = performance.now();
+  expect((await call("/", { method: "PUT", body })).text).toHaveLength(body.length + "PUT / ".length);
+  // Nothing is ever faster than the line; how much slower is the machine's business.
+  expect(performance.now() - began).toBeGreaterThan(95);
+  expect(seen).toEqual([body]);
+  proxy.set({ name: "line", fault: "bandwidth", bytes_per_second: 10, in: "response" });
+  await expect(call("/", { method: "PUT", body, signal: AbortSignal.timeout(50) })).rejects.toThrow(/aborted/);
+});
+
 test("waits add up and end when the client leaves", async () => {
   const { call, seen } = await start({
     rules: [
@@ -200,9 +297,17 @@ test("every scenario that comes along is one; what is wrong with another is said
   const names = readdirSync(directory);
   expect(names).toEqual(expect.arrayContaining(["bad-day.yaml", "region-down.yaml"]));
   for (const name of names) expect(readScenario(join(directory, name)).rules.length).toBeGreaterThan(0);
+  expect(listScenarios().map(({ name }) => `${name}.yaml`)).toEqual([...names].sort());
+  for (const { name, description } of listScenarios()) {
+    expect(description.length, name).toBeGreaterThan(40);
+    expect(findScenario(name).rules.length).toBeGreaterThan(0);
+  }
+  expect(() => findScenario("worse-day")).toThrow(/worse-day; there are: bad-day, /);
   const proxy = createProxy({ vendor: "plain", upstream: () => {} });
   expect(() => proxy.set({ name: "x", fault: "status", status: 200 })).toThrow("status");
   expect(() => proxy.load({ rules: [{ name: "X y", fault: "reset" }] })).toThrow("rules[0].name");
+  expect(() => proxy.load({ world: { aws: { copy_ms: -1 } } })).toThrow("world.aws.copy_ms");
+  expect(() => proxy.load({ world: { mars: {} } } as never)).toThrow("mars");
   const twice: RuleInput = { name: "x", fault: "reset" };
   expect(() => proxy.load({ rules: [twice, twice] })).toThrow("two rules are named x");
 });

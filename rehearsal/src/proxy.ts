@@ -96,13 +96,18 @@ export function createProxy(options: ProxyOptions): FaultProxy {
     let delay = 0;
     let instead: Fate["instead"];
     let detour: Detour | undefined;
+    const narrow: NonNullable<Detour["narrow"]>[number][] = [];
     for (const active of rules.values()) {
       if (!active.acts(request, vendor.cloud, seen)) continue;
       const { rule } = active;
       if (rule.fault === "latency") delay += rule.ms + active.draw() * rule.jitter_ms;
+      else if (rule.fault === "bandwidth") narrow.push({ in: rule.in, wait: active.lineOf(rule, request, seen) });
       else if (instead !== undefined || detour !== undefined) continue;
       else if (rule.fault === "lost-answer") detour = { loseAnswer: true };
       else if (rule.fault === "flip-bit") detour = { flip: { in: rule.in, at: active.draw() } };
+      else if (rule.fault === "quota") instead = (response) => vendor.exhaust(response, seen);
+      else if (rule.fault === "expire" && vendor.expire === undefined) detour = { anonymous: true };
+      else if (rule.fault === "expire") instead = (response) => vendor.expire?.(response, seen);
       else if (rule.fault === "throttle") instead = (response) => vendor.throttle(response, seen);
       else if (rule.fault === "status") instead = (response) => vendor.fail(response, seen, rule.status);
       else if (rule.fault === "silence") instead = (response) => silence(response, rule.after_sending);
@@ -110,7 +115,7 @@ export function createProxy(options: ProxyOptions): FaultProxy {
       else if (rule.as === "status") instead = (response) => vendor.fail(response, seen, 503);
       else instead = rule.as === "reset" ? reset : (response) => silence(response, "nothing");
     }
-    return { delay, instead, detour };
+    return { delay, instead, detour: narrow.length > 0 ? { ...detour, narrow } : detour };
   }
 
   /** Waits, but not longer than the client does. */

@@ -66,6 +66,8 @@ if (!existsSync(program)) {
       "offer whose answer is lost, repeated, gives one image": DEPRECATION,
       "withdraw whose answer is lost, repeated, gives one image": DEPRECATION,
       "remove whose answer is lost, repeated, gives one image": DEPRECATION,
+      "of a candidate are read in every region, and are what was sent":
+        "moto's EBS has no blocks of a snapshot that was copied: ListSnapshotBlocks breaks with 500",
       "with good ones check finds no error and makes nothing": "moto breaks on a snapshot that does not exist",
     },
   });

@@ -4,7 +4,7 @@
  * by the AADSTS number.
  * @see https://learn.microsoft.com/entra/identity-platform/reference-error-codes
  */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
 import { type Answer, type Exchange, header } from "./exchange.ts";
 import type { TokenMint } from "./tokens.ts";
 
@@ -136,6 +136,8 @@ function token(exchange: Exchange, tenant: string, settings: AuthoritySettings, 
     appid: settings.clientId,
     oid: settings.objectId,
     tid: settings.tenantId,
+    // No two tokens are the same, even of one second.
+    uti: randomUUID(),
     ver: "1.0",
   });
   return json(200, {

@@ -84,6 +84,8 @@ export interface AzureSimulator extends Simulator {
   /** Changes what is refused, from the next request on. */
   deny(actions: readonly string[]): void;
   expireSecret(expired: boolean): void;
+  /** Changes how long things take and how many there may be, for what is begun from now on. */
+  adjust(timings: Partial<ComputeState["timings"]>, limits: Partial<ComputeState["limits"]>): void;
   /** Replication to that region fails or hangs until it is `up` again; a failed one is tried again by the next update. */
   setRegion(region: string, health: RegionOutage | "up"): void;
 }
@@ -173,6 +175,10 @@ export function createAzureSimulator(options: AzureOptions): AzureSimulator {
     },
     expireSecret(expired) {
       authoritySettings.secretExpired = expired;
+    },
+    adjust(timings, limits) {
+      Object.assign(state.timings, timings);
+      Object.assign(state.limits, limits);
     },
     setRegion(region, health) {
       if (health === "up") state.outages.delete(regionName(region));

@@ -12,6 +12,7 @@ export interface TokenClaims {
   readonly appid: string;
   readonly oid: string;
   readonly tid: string;
+  readonly uti?: string;
   readonly ver: string;
 }
 

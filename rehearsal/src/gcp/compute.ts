@@ -39,7 +39,7 @@ interface Operation {
 
 export interface ComputeState {
   readonly project: string;
-  readonly imageLimit: number;
+  imageLimit: number;
   readonly images: Map<string, Image>;
   readonly operations: Map<string, Operation>;
   readonly storage: BucketState;

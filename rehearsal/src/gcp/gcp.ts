@@ -34,6 +34,8 @@ export interface GcpSimulator extends Simulator {
   uploads(): readonly { readonly name: string; readonly bytes: number }[];
   /** Permissions that are refused from the next request on. */
   deny(permissions: readonly string[]): void;
+  /** How many images the project may have, from the next one on. */
+  limitImages(count: number): void;
 }
 
 /** A part of 4 MiB, whatever its wrapping; other clients send up to 8 MiB and more at a time. */
@@ -103,6 +105,9 @@ export function createGcpSimulator(options: GcpOptions): GcpSimulator {
     uploads: () => bucket.uploads,
     deny(permissions) {
       refused = permissions;
+    },
+    limitImages(count) {
+      state.imageLimit = count;
     },
     reset() {
       bucket.objects.clear();

@@ -9,6 +9,13 @@ export interface Detour {
   readonly loseAnswer?: boolean;
   /** Where a bit is turned over: 0 ≤ position < 1 of the body. */
   readonly flip?: { readonly in: "request" | "response"; readonly at: number };
+  /** How long bodies wait for their turn on a narrow line: milliseconds for so many bytes. */
+  readonly narrow?: readonly {
+    readonly in?: "request" | "response" | undefined;
+    readonly wait: (bytes: number) => number;
+  }[];
+  /** The request goes on without what proves who sent it. */
+  readonly anonymous?: boolean;
 }
 
 export interface Forwarder {
@@ -49,7 +56,7 @@ export function createForwarder(upstream: string, ca?: string): Forwarder {
         servername: secure ? base.hostname : undefined,
         method: request.method,
         path,
-        headers: passedOn(request.headers),
+        headers: { ...passedOn(request.headers, detour.anonymous), ...forwardedProto(request) },
         setHost: false,
       },
       (answer) => {
@@ -60,8 +67,9 @@ export function createForwarder(upstream: string, ca?: string): Forwarder {
           return;
         }
         response.writeHead(answer.statusCode ?? 502, passedOn(answer.headers));
-        const flipped = detour.flip?.in === "response" ? answer.pipe(bitFlip(sizeOf(answer), detour.flip.at)) : answer;
-        flipped.pipe(response);
+        const flip = detour.flip?.in === "response" ? [bitFlip(sizeOf(answer), detour.flip.at)] : [];
+        const [first, ...rest] = [...flip, ...narrowings(detour, "response"), response];
+        rest.reduce<NodeJS.WritableStream>((from, to) => (from as Transform).pipe(to), answer.pipe(first!));
         answer.on("error", () => response.destroy());
       },
     );
@@ -71,9 +79,11 @@ export function createForwarder(upstream: string, ca?: string): Forwarder {
       if (detour.loseAnswer !== true && !response.writableFinished) onward.destroy();
     });
     const body = bodyInHand(request);
-    const flip = detour.flip?.in === "request" ? bitFlip(body?.length ?? sizeOf(request), detour.flip.at) : undefined;
-    if (flip !== undefined) flip.pipe(onward);
-    const target = flip ?? onward;
+    const size = body?.length ?? sizeOf(request);
+    const flip = detour.flip?.in === "request" ? [bitFlip(size, detour.flip.at)] : [];
+    const stages: (Transform | http.ClientRequest)[] = [...flip, ...narrowings(detour, "request"), onward];
+    for (let n = 0; n < stages.length - 1; n++) (stages[n] as Transform).pipe(stages[n + 1]!);
+    const target = stages[0]!;
     if (body !== undefined) target.end(body);
     else request.pipe(target);
     request.on("error", () => onward.destroy());
@@ -82,8 +92,15 @@ export function createForwarder(upstream: string, ca?: string): Forwarder {
   return { forward, close: () => agent.destroy() };
 }
 
-function passedOn(headers: http.IncomingHttpHeaders): http.OutgoingHttpHeaders {
-  const kept = Object.entries(headers).filter(([name]) => !HOP_BY_HOP.includes(name));
+/** No signature covers it, and who makes addresses of its own for clients has to know. */
+function forwardedProto(request: http.IncomingMessage): http.OutgoingHttpHeaders {
+  return { "x-forwarded-proto": "encrypted" in request.socket ? "https" : "http" };
+}
+
+function passedOn(headers: http.IncomingHttpHeaders, anonymous = false): http.OutgoingHttpHeaders {
+  const kept = Object.entries(headers).filter(
+    ([name]) => !HOP_BY_HOP.includes(name) && !(anonymous && name === "authorization"),
+  );
   // A body of unknown length stays one: Node chunks it again.
   return Object.fromEntries(kept);
 }
@@ -105,6 +122,34 @@ function bitFlip(size: number, at: number): Transform {
       const changed = Buffer.from(chunk);
       changed[offset] = (changed[offset] ?? 0) ^ bit;
       done(null, changed);
+    },
+  });
+}
+
+function narrowings({ narrow = [] }: Detour, direction: "request" | "response"): Transform[] {
+  return narrow.filter((one) => (one.in ?? direction) === direction).map(({ wait }) => slowly(wait));
+}
+
+/** Bodies pass in pieces of at most this: a second's worth at once would be no pace. */
+const PIECE_BYTES = 64 * 1024;
+
+function slowly(wait: (bytes: number) => number): Transform {
+  let timer: NodeJS.Timeout | undefined;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      const next = (from: number) => {
+        if (from >= chunk.length) return done();
+        const piece = chunk.subarray(from, from + PIECE_BYTES);
+        timer = setTimeout(() => {
+          this.push(piece);
+          next(from + piece.length);
+        }, wait(piece.length));
+      };
+      next(0);
+    },
+    destroy(error, done) {
+      clearTimeout(timer);
+      done(error);
     },
   });
 }

@@ -11,6 +11,10 @@ export class ActiveRule {
   readonly #random: () => number;
   readonly #clock: () => number;
   readonly #buckets = new Map<string, { tokens: number; at: number }>();
+  /** Credentials that are refused since the rule acted on them. */
+  readonly #expired = new Set<string>();
+  /** When each line will have let through what it was given. */
+  readonly #lines = new Map<string, { freeAt: number }>();
 
   constructor(rule: Rule, seed: number, clock: () => number) {
     this.rule = rule;
@@ -22,7 +26,10 @@ export class ActiveRule {
   /** Whether the rule acts on this request. Counts, draws and takes tokens: ask once for each request. */
   acts(request: http.IncomingMessage, cloud: string, seen: Seen): boolean {
     const { every, chance, after = 0, times } = this.rule;
+    // Credentials that have expired have expired for everything.
+    if (this.enabled && this.#expired.has(seen.credential)) return true;
     if (!this.enabled || !matches(this.rule.match, request, cloud, seen)) return false;
+    if (this.rule.fault === "expire" && seen.credential === "") return false;
     this.matched += 1;
     if (this.matched <= after) return false;
     if (every !== undefined && (this.matched - after) % every !== 0) return false;
@@ -30,7 +37,20 @@ export class ActiveRule {
     if (times !== undefined && this.applied >= times) return false;
     if (this.rule.fault === "throttle" && this.#takeToken(this.rule, request, seen)) return false;
     this.applied += 1;
+    if (this.rule.fault === "expire") this.#expired.add(seen.credential);
     return true;
+  }
+
+  /** Milliseconds to wait before so many more bytes of this request's line may pass. */
+  lineOf(rule: Rule & { fault: "bandwidth" }, request: http.IncomingMessage, seen: Seen): (bytes: number) => number {
+    const key = keyOf(rule.per, request, seen);
+    const line = this.#lines.get(key) ?? { freeAt: 0 };
+    this.#lines.set(key, line);
+    return (bytes) => {
+      const now = this.#clock();
+      line.freeAt = Math.max(now, line.freeAt) + (bytes / rule.bytes_per_second) * 1000;
+      return line.freeAt - now;
+    };
   }
 
   /** A number of this rule's own sequence, 0 ≤ n < 1. */
@@ -39,7 +59,7 @@ export class ActiveRule {
   }
 
   #takeToken(rule: Rule & { fault: "throttle" }, request: http.IncomingMessage, seen: Seen): boolean {
-    const key = rule.per.map((part) => (part === "path" ? request.url : seen[part])).join(" ");
+    const key = keyOf(rule.per, request, seen);
     const burst = rule.burst ?? Math.max(1, rule.rate);
     const now = this.#clock();
     const bucket = this.#buckets.get(key) ?? { tokens: burst, at: now };
@@ -48,6 +68,10 @@ export class ActiveRule {
     this.#buckets.set(key, { tokens: granted ? tokens - 1 : tokens, at: now });
     return granted;
   }
+}
+
+function keyOf(per: (Rule & { fault: "throttle" })["per"], request: http.IncomingMessage, seen: Seen): string {
+  return per.map((part) => (part === "path" ? (request.url ?? "").split("?", 1)[0] : seen[part])).join(" ");
 }
 
 function matches(match: Match, request: http.IncomingMessage, cloud: string, seen: Seen): boolean {

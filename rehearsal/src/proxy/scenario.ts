@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
+import { world } from "../world.ts";
 
 /** A word, several, or words with `*`: `PutSnapshotBlock`, `[us-east-1, eu-*]`. Any of them has to fit. */
 const words = z.union([z.string(), z.array(z.string()).min(1)]);
@@ -65,6 +66,22 @@ const rule = z.discriminatedUnion("fault", [
   z.strictObject({ ...trigger, fault: z.literal("lost-answer") }),
   /** One bit of the body is turned over. */
   z.strictObject({ ...trigger, fault: z.literal("flip-bit"), in: z.enum(["request", "response"]) }),
+  /** A limit of the account is reached: the vendor's own answer, and waiting does not help. `after` says how many pass. */
+  z.strictObject({ ...trigger, fault: z.literal("quota") }),
+  /**
+   * The credentials of the request that it acts on have expired: that and every later request with them is refused in
+   * the vendor's own words. New ones are good.
+   */
+  z.strictObject({ ...trigger, fault: z.literal("expire") }),
+  /** Bodies pass at this pace, in both directions together unless one is named. */
+  z.strictObject({
+    ...trigger,
+    fault: z.literal("bandwidth"),
+    bytes_per_second: z.number().min(1),
+    in: z.enum(["request", "response"]).optional(),
+    /** A line of its own for each. Default: one for all. */
+    per: z.array(z.enum(["region", "service", "operation", "path", "caller"])).default([]),
+  }),
   /** Nobody there. */
   z.strictObject({
     ...trigger,
@@ -78,6 +95,8 @@ const scenario = z.strictObject({
   /** The same seed, the same faults for the same order of requests. */
   seed: z.int().default(1),
   rules: z.array(rule).default([]),
+  /** How the simulators themselves behave. Only they read it: another server is as it is. */
+  world: world.optional(),
 });
 
 export type Rule = z.output<typeof rule>;

@@ -5,7 +5,7 @@
  */
 import type http from "node:http";
 import { AwsFault, type AwsService, answer, answerFault } from "../aws/fault.ts";
-import { readClaim } from "../aws/signature.ts";
+import { readClaim, refusal } from "../aws/signature.ts";
 import { readBody } from "../body.ts";
 
 /** What the proxy sees of a request. */
@@ -14,6 +14,8 @@ export interface Seen {
   readonly operation: string;
   readonly region: string;
   readonly caller: string;
+  /** What proves who is calling: a key with its token, a bearer's token. Empty if there is nothing. */
+  readonly credential: string;
 }
 
 export interface Vendor {
@@ -24,6 +26,10 @@ export interface Vendor {
   throttle(response: http.ServerResponse, seen: Seen): void;
   /** A failure on the vendor's side. */
   fail(response: http.ServerResponse, seen: Seen, status: number): void;
+  /** No more of these for this account. */
+  exhaust(response: http.ServerResponse, seen: Seen): void;
+  /** The credentials were good once. Absent: what is behind the proxy says so itself to whoever shows none. */
+  expire?(response: http.ServerResponse, seen: Seen): void;
 }
 
 /** Largest form the proxy looks into for its Action. */
@@ -51,7 +57,9 @@ const aws: Vendor = {
       const form = new URLSearchParams((await readBody(request, MAX_FORM_BYTES)).toString("utf8"));
       operation = form.get("Action") ?? operation;
     }
-    return { service, operation, region: claim?.region ?? "", caller: claim?.accessKeyId ?? "" };
+    const caller = claim?.accessKeyId ?? "";
+    const credential = claim === undefined ? "" : `${caller} ${request.headers["x-amz-security-token"] ?? ""}`;
+    return { service, operation, region: claim?.region ?? "", caller, credential };
   },
   throttle(response, seen) {
     const faults: Record<string, AwsFault> = {
@@ -69,6 +77,19 @@ const aws: Vendor = {
   fail(response, seen, status) {
     const code = seen.service === "ebs" ? "InternalServerException" : status === 503 ? "Unavailable" : "InternalError";
     refuse(response, seen, new AwsFault(code, "An internal error has occurred.", status));
+  },
+  exhaust(response, seen) {
+    const said = "You have reached a quota of your account in this Region.";
+    if (seen.service === "ebs") {
+      const reason = "RESOURCE_QUOTA_EXCEEDED" as const;
+      return refuse(response, seen, new AwsFault("ServiceQuotaExceededException", said, 402, reason));
+    }
+    const code = seen.service === "s3" ? "TooManyBuckets" : "ResourceLimitExceeded";
+    refuse(response, seen, new AwsFault(code, said, 400));
+  },
+  expire(response, seen) {
+    const service = seen.service === "ebs" || seen.service === "sts" || seen.service === "s3" ? seen.service : "ec2";
+    refuse(response, seen, refusal(service, "expired-token"));
   },
 };
 
@@ -95,19 +116,15 @@ const azure: Vendor = {
   see(request) {
     const url = new URL(request.url ?? "/", "http://localhost");
     const method = request.method ?? "";
+    const rest = { region: "", caller: "", credential: bearer(request) };
     if (/^\/subscriptions\//i.test(url.pathname)) {
-      return { service: "management", operation: `${method} ${resourceType(url.pathname)}`, region: "", caller: "" };
+      return { service: "management", operation: `${method} ${resourceType(url.pathname)}`, ...rest };
     }
     if (/\/oauth2\/|\/\.well-known\/|\/discovery\//.test(url.pathname)) {
-      return { service: "authority", operation: `${method} token`, region: "", caller: "" };
+      return { service: "authority", operation: `${method} token`, ...rest };
     }
     const comp = url.searchParams.get("comp") ?? "";
-    return {
-      service: "blob",
-      operation: BLOB_CALLS[`${method} ${comp}`] ?? `${method} ${comp}`,
-      region: "",
-      caller: "",
-    };
+    return { service: "blob", operation: BLOB_CALLS[`${method} ${comp}`] ?? `${method} ${comp}`, ...rest };
   },
   throttle(response, seen) {
     if (seen.service === "blob") azureBlobFault(response, 503, "ServerBusy", "The server is busy.");
@@ -118,7 +135,22 @@ const azure: Vendor = {
       azureBlobFault(response, status, "InternalError", "Server encountered an internal error.");
     else azureArmFault(response, status, "InternalServerError", "An internal execution error occurred.");
   },
+  exhaust(response, seen) {
+    const said = "The maximum number of resources in this subscription and region has been reached.";
+    if (seen.service === "blob") azureBlobFault(response, 409, "AccountLimitExceeded", said);
+    else azureArmFault(response, 409, "QuotaExceeded", said);
+  },
+  expire(response, seen) {
+    const said = "The access token expiry UTC time is earlier than current UTC time.";
+    if (seen.service !== "blob") return azureArmFault(response, 401, "ExpiredAuthenticationToken", said);
+    const failed = "Server failed to authenticate the request. Lifetime validation failed. The token is expired.";
+    azureBlobFault(response, 401, "InvalidAuthenticationInfo", failed);
+  },
 };
+
+function bearer(request: http.IncomingMessage): string {
+  return /^Bearer (\S+)$/i.exec(request.headers.authorization ?? "")?.[1] ?? "";
+}
 
 /** `galleries/images/versions` of a resource's path: its types, without its names. */
 function resourceType(path: string): string {
@@ -167,10 +199,12 @@ const gcp: Vendor = {
     const path = pathOf(request);
     const known = GCP_CALLS.find(([method, pattern]) => method === request.method && pattern.test(path));
     const [, , service = "", operation = `${request.method} ${path}`] = known ?? [];
-    return { service, operation, region: "", caller: "" };
+    return { service, operation, region: "", caller: "", credential: bearer(request) };
   },
   throttle: (response) => gcpFault(response, 429, "rateLimitExceeded", "The rate of requests is too high."),
   fail: (response, _seen, status) => gcpFault(response, status, "backendError", "Backend Error"),
+  exhaust: (response) => gcpFault(response, 403, "quotaExceeded", "Quota exceeded for this project."),
+  expire: (response) => gcpFault(response, 401, "authError", "Invalid Credentials"),
 };
 
 function gcpFault(response: http.ServerResponse, status: number, reason: string, message: string): void {
@@ -185,13 +219,23 @@ const registry: Vendor = {
     const thing = /\/blobs\/uploads\//.test(path)
       ? "upload"
       : (/\/(blobs|manifests|referrers|tags)\//.exec(path)?.[1]?.replace(/s$/, "") ?? "other");
-    return { service: "registry", operation: `${request.method} ${thing}`, region: "", caller: "" };
+    return {
+      service: "registry",
+      operation: `${request.method} ${thing}`,
+      region: "",
+      caller: "",
+      credential: bearer(request),
+    };
   },
   throttle(response) {
     registryFault(response, 429, "TOOMANYREQUESTS", "too many requests");
   },
   fail(response, _seen, status) {
     registryFault(response, status, "UNAVAILABLE", "the service is not available");
+  },
+  // Quay, Harbor and Docker Hub each have words of their own; "denied" is what they share.
+  exhaust(response) {
+    registryFault(response, 403, "DENIED", "the quota of this namespace is exceeded");
   },
 };
 
@@ -203,9 +247,14 @@ function registryFault(response: http.ServerResponse, status: number, code: stri
 /** Any other server: web servers with composes, a queue's management interface. */
 const plain: Vendor = {
   cloud: "plain",
-  see: (request) => ({ service: "", operation: `${request.method} ${pathOf(request)}`, region: "", caller: "" }),
+  see: (request) => ({
+    ...{ service: "", operation: `${request.method} ${pathOf(request)}`, region: "", caller: "" },
+    credential: request.headers.authorization ?? "",
+  }),
   throttle: (response) => answer(response, 429, "text/plain", "Too Many Requests\n", { "retry-after": "1" }),
   fail: (response, _seen, status) => answer(response, status, "text/plain", `Status ${status}\n`),
+  exhaust: (response) => answer(response, 507, "text/plain", "Insufficient Storage\n"),
+  expire: (response) => answer(response, 401, "text/plain", "Unauthorized\n"),
 };
 
 export const VENDORS = { aws, azure, gcp, registry, plain } as const;

@@ -31,7 +31,8 @@ export function createGate({ credentials, tokenAuth = false, allows = () => true
 
   function challenge(request: IncomingMessage, needs: readonly Need[], refused: boolean): string {
     if (!tokenAuth) return 'Basic realm="rehearsal"';
-    const scheme = "encrypted" in request.socket ? "https" : "http";
+    // Behind a proxy the client's own scheme is what counts; docker-registry listens to the same header.
+    const scheme = request.headers["x-forwarded-proto"] ?? ("encrypted" in request.socket ? "https" : "http");
     const scope = needs.map(({ name, actions }) => `repository:${name}:${actions.join(",")}`).join(" ");
     return [
       `Bearer realm="${scheme}://${request.headers.host}/token",service="rehearsal"`,

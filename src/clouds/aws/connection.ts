@@ -10,7 +10,7 @@ import type { CallContext } from "../../lib/call.ts";
 import { trusting } from "../../lib/trust.ts";
 import { minutes, seconds } from "../../lib/units.ts";
 import type { Region } from "../../model.ts";
-import { type AwsCall, tooLate, translate } from "./errors.ts";
+import { type AwsCall, hasExpired, tooLate, translate } from "./errors.ts";
 import type { AwsCredentials } from "./signature.ts";
 import { DEFAULT_PACE, type Pace, whileThrottled } from "./waiting.ts";
 
@@ -41,6 +41,8 @@ export interface Connection {
     call: CallContext,
     run: (client: STS, options: SendOptions) => Promise<T>,
   ): Promise<T>;
+  /** Runs a call, translated or not; once more with new credentials if those it had are called expired. */
+  authentic<T>(ask: () => Promise<T>): Promise<T>;
   /** Runs a call that is translated already; asks again while it is throttled. `ec2` and `sts` do so by themselves. */
   paced<T>(signal: AbortSignal, ask: () => Promise<T>): Promise<T>;
   /** The pace's: for whoever reads a block's answer. */
@@ -80,7 +82,22 @@ export function connect(options: ConnectionOptions): Connection {
     },
   });
 
-  const paced = <T>(signal: AbortSignal, ask: () => Promise<T>) => whileThrottled(pace, signal, ask);
+  const paced = <T>(signal: AbortSignal, ask: () => Promise<T>) => whileThrottled(pace, signal, () => authentic(ask));
+
+  /**
+   * Credentials that end before they said they would are asked for again, once. A refused request was not carried out.
+   * SDK clients keep what they were given until its end: they are made anew.
+   */
+  async function authentic<T>(ask: () => Promise<T>): Promise<T> {
+    const used = await credentials();
+    try {
+      return await ask();
+    } catch (error) {
+      if (!hasExpired(error) || !(await credentials.renew(used))) throw error;
+      for (const clients of [ec2Clients, stsClients]) clients.clear();
+      return ask();
+    }
+  }
 
   async function translated<T>(
     what: Omit<AwsCall, "signal">,
@@ -102,6 +119,7 @@ export function connect(options: ConnectionOptions): Connection {
 
   return {
     credentials,
+    authentic,
     paced,
     blockAnswerMs,
     async ec2(region, operation, subject, call, run) {
@@ -187,11 +205,17 @@ function remembered<K, V>(known: Map<K, V>, key: K, make: () => V): V {
 /** Temporary credentials are asked for again this long before their end, because a put may wait that long. */
 const RENEW_BEFORE_MS = minutes(5);
 
-function cachedCredentials(source: ConnectionOptions["credentials"]): () => Promise<AwsCredentials> {
-  if (typeof source !== "function") return async () => source;
+interface CachedCredentials {
+  (): Promise<AwsCredentials>;
+  /** Asks anew after those given were refused as expired. @returns whether there are others now */
+  renew(refused: AwsCredentials): Promise<boolean>;
+}
+
+function cachedCredentials(source: ConnectionOptions["credentials"]): CachedCredentials {
+  if (typeof source !== "function") return Object.assign(async () => source, { renew: async () => false });
   let known: AwsCredentials | undefined;
   let asking: Promise<AwsCredentials> | undefined;
-  return async () => {
+  const get = async () => {
     const fresh = known && (!known.expiration || known.expiration.getTime() - Date.now() > RENEW_BEFORE_MS);
     if (fresh) return known!;
     asking ??= source()
@@ -199,4 +223,12 @@ function cachedCredentials(source: ConnectionOptions["credentials"]): () => Prom
       .finally(() => (asking = undefined));
     return asking;
   };
+  return Object.assign(get, {
+    async renew(refused: AwsCredentials) {
+      // Whoever was refused first asks; the others find what came of it.
+      if (known === refused) known = undefined;
+      const now = await get();
+      return now.accessKeyId !== refused.accessKeyId || now.sessionToken !== refused.sessionToken;
+    },
+  });
 }

@@ -132,7 +132,7 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
     async putBlock(snapshotId, index, data, sha256, signal) {
       const digest = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.byteLength);
       const asked = { operation: "PutSnapshotBlock", subject: `${snapshotId} block ${index}`, signal };
-      const answer = await request({
+      const put: Asked = {
         ...asked,
         method: "PUT",
         path: `/snapshots/${snapshotId}/blocks/${index}`,
@@ -145,7 +145,8 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
         body: data,
         // The digest AWS checks the block by is the one that is signed: one hash for both, made by the decoder.
         payloadSha256: digest.toString("hex"),
-      });
+      };
+      const answer = await connection.authentic(() => request(put));
       try {
         await bounded(answer.body, blockAnswerMs);
       } catch (error) {
@@ -189,12 +190,13 @@ export function ebsDirect(connection: Connection, region: Region): EbsDirect {
     async getBlock(snapshotId, block, { signal }) {
       const subject = `${snapshotId} block ${block.index}`;
       const asked = { operation: "GetSnapshotBlock", subject, signal };
-      const answer = await request({
+      const get: Asked = {
         ...asked,
         method: "GET",
         path: `/snapshots/${snapshotId}/blocks/${block.index}`,
         query: { blockToken: block.token },
-      });
+      };
+      const answer = await connection.authentic(() => request(get));
       let data: Buffer;
       try {
         data = await bounded(answer.body, blockAnswerMs);

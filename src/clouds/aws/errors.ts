@@ -118,6 +118,14 @@ export function translate(error: unknown, call: AwsCall): SlipwayError {
   });
 }
 
+/** What each service calls temporary credentials that have come to their end; EC2 says the same of a wrong clock. */
+const EXPIRED = new Set(["ExpiredToken", "ExpiredTokenException", "RequestExpired"]);
+
+/** Whether the credentials of a call, translated or not, have come to their end. */
+export function hasExpired(error: unknown): boolean {
+  return EXPIRED.has(vendorOf(error instanceof SlipwayError ? error.cause : error).code);
+}
+
 /** A call that was not answered to the end in time. */
 export function tooLate(call: AwsCall, ms: number): CloudError {
   return new CloudError("unavailable", `${call.operation} in ${call.region} was not answered in time.`, {

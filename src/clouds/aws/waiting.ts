@@ -31,7 +31,8 @@ export const DEFAULT_PACE: Pace = {
   registerMs: minutes(15),
   copyMs: minutes(85),
   throttledMs: minutes(10),
-  answerMs: seconds(60),
+  // A region that answers after a minute and a half is slow, not gone.
+  answerMs: seconds(120),
   // A block is taken in a tenth of a second; a put that hangs is better sent again. Coldsnap came to 12 s to 20 s too.
   blockAnswerMs: seconds(20),
 };

@@ -47,6 +47,13 @@ export function translate(error: unknown, context: ErrorContext): SlipwayError {
   });
 }
 
+/** Whether a token, and not the secret behind it, has come to its end. */
+export function hasExpired(error: unknown): boolean {
+  if (error instanceof SlipwayError) return false;
+  const { status, code, message } = read(error, []);
+  return code === "ExpiredAuthenticationToken" || (status === 401 && /token is expired/i.test(message));
+}
+
 /** The error codes of Resource Manager, Compute, Blob storage and the SDKs that say more than their status does. */
 const BY_CODE: Readonly<Record<string, ErrorCode>> = {
   InvalidAuthenticationToken: "unauthenticated",

@@ -4,10 +4,12 @@ import type { TokenCredential } from "@azure/identity";
 import type { ContainerClient, StoragePipelineOptions } from "@azure/storage-blob";
 import { EnvHttpProxyAgent, request } from "undici";
 import type { CallContext } from "../../lib/call.ts";
+import type { SlipwayError } from "../../lib/errors.ts";
 import { type Trust, trusting } from "../../lib/trust.ts";
+import { minutes } from "../../lib/units.ts";
 import type { Region } from "../../model.ts";
 import { CloudError } from "../errors.ts";
-import { translate } from "./errors.ts";
+import { hasExpired, translate } from "./errors.ts";
 import { type AzureOptions, OWNER_DEFAULT, PACE, type Pace } from "./options.ts";
 
 export interface AzureSession {
@@ -39,6 +41,9 @@ const PUBLIC = {
   management: "https://management.azure.com",
   blob: (account: string) => `https://${account}.blob.core.windows.net`,
 };
+
+/** Tokens live for an hour at least: one that is refused sooner was never good. */
+const RENEW_AT_MOST_EVERY_MS = minutes(5);
 
 /** What Resource Manager answers to a plain GET of ours is a few kilobytes. */
 const READ_BYTES = 4 * 1024 * 1024;
@@ -74,6 +79,7 @@ export function openSession(options: AzureOptions): AzureSession {
     });
   });
 
+  let renewedAt = Number.NEGATIVE_INFINITY;
   const scope = `${management}/.default`;
   const compute = once(async () => {
     const { ComputeManagementClient } = await import("@azure/arm-compute");
@@ -125,11 +131,28 @@ export function openSession(options: AzureOptions): AzureSession {
           next: "Check the way to Azure from here (proxy, firewall); the step is repeated.",
         });
       }
-      throw translate(error, { operation, region, subject, permission, clientId, secrets });
+      const translated = translate(error, { operation, region, subject, permission, clientId, secrets });
+      throw hasExpired(error) ? renewed(translated) : translated;
     } finally {
       clearTimeout(timer);
       call.signal.removeEventListener("abort", stop);
     }
+  }
+
+  /**
+   * A token that Azure calls expired, though by this clock it is not, is kept by the SDKs until its end. All of them are
+   * made anew, and whoever repeats the call has a new token; if that is refused too, the credentials are at fault.
+   */
+  function renewed(error: SlipwayError): SlipwayError {
+    if (Date.now() - renewedAt < RENEW_AT_MOST_EVERY_MS) return error;
+    renewedAt = Date.now();
+    for (const one of [credential, compute, container]) one.forget();
+    const { message, operation, region, subject, requestId, cause } = error as CloudError;
+    const details = { cloud: "azure" as const, operation, region, subject, requestId, cause };
+    return new CloudError("unavailable", message, {
+      ...details,
+      next: "A new token is asked for; the call is repeated.",
+    });
   }
 
   return {
@@ -193,10 +216,21 @@ async function withAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T
   }
 }
 
-function once<T>(make: () => Promise<T>): () => Promise<T> {
+interface Once<T> {
+  (): Promise<T>;
+  /** The next call makes it anew. */
+  forget(): void;
+}
+
+function once<T>(make: () => Promise<T>): Once<T> {
   let made: Promise<T> | undefined;
-  return () => {
+  const get = () => {
     made ??= make();
     return made;
   };
+  return Object.assign(get, {
+    forget() {
+      made = undefined;
+    },
+  });
 }

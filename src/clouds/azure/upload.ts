@@ -119,7 +119,6 @@ async function sendBlocks(
   journal: UploadJournal,
   call: UploadContext,
 ): Promise<void> {
-  const client = await blobClient(session, key);
   const ask = {
     ...blobAsk(session, "Put Page", BLOB_ACTIONS.write, blobName(key)),
     deadline: session.pace.pageDeadline,
@@ -134,6 +133,8 @@ async function sendBlocks(
     signal: call.signal,
     log: call.log,
     async put(offset, data, signal) {
+      // Asked for each time: after a token's end it is another one.
+      const client = await blobClient(session, key);
       try {
         await session.ask(ask, { ...call, signal }, (abortSignal) =>
           client.uploadPages(data, offset, data.length, {

@@ -43,6 +43,7 @@ export function openSession(options: GcpOptions): GcpSession {
   const tls = options.ca ? { ca: [...rootCertificates, options.ca] } : {};
   let dispatcher: EnvHttpProxyAgent | undefined;
   let closed: Promise<void> | undefined;
+  let asking: Promise<string> | undefined;
   let token: { readonly value: string; readonly until: number } | undefined;
 
   /** Reads HTTPS_PROXY and NO_PROXY by itself. */
@@ -85,8 +86,16 @@ export function openSession(options: GcpOptions): GcpSession {
     }
   }
 
-  async function bearer(signal: AbortSignal): Promise<string> {
+  /** One request for all who need a token now; it ends by its own deadline, since none of them may end it for the others. */
+  async function bearer(): Promise<string> {
     if (token && Date.now() < token.until) return token.value;
+    asking ??= newToken(AbortSignal.timeout(pace.callDeadline)).finally(() => {
+      asking = undefined;
+    });
+    return asking;
+  }
+
+  async function newToken(signal: AbortSignal): Promise<string> {
     const { credentials } = options;
     const answer =
       credentials === "metadata"
@@ -110,7 +119,19 @@ export function openSession(options: GcpOptions): GcpSession {
     return value;
   }
 
+  /** A token that was taken back before its end is asked for again, once; a call that was refused was not carried out. */
   async function send(what: Call, signal: AbortSignal) {
+    const used = await bearer();
+    const answer = await sendAs(used, what, signal);
+    if (answer.statusCode !== 401) return answer;
+    if (token?.value === used) token = undefined;
+    const fresh = await bearer();
+    if (fresh === used) return answer;
+    await answer.body.dump();
+    return sendAs(fresh, what, signal);
+  }
+
+  async function sendAs(value: string, what: Call, signal: AbortSignal) {
     const { method = "GET", service, path, query = {}, json, body, contentType } = what;
     const url = new URL(endpoints[service] + path);
     for (const [name, value] of Object.entries(query)) {
@@ -120,7 +141,7 @@ export function openSession(options: GcpOptions): GcpSession {
     return request(url, {
       dispatcher: agent(),
       method,
-      headers: { authorization: `Bearer ${await bearer(signal)}`, ...(type ? { "content-type": type } : {}) },
+      headers: { authorization: `Bearer ${value}`, ...(type ? { "content-type": type } : {}) },
       ...(json ? { body: JSON.stringify(json) } : body ? { body } : {}),
       signal,
     });
