@@ -24,6 +24,7 @@ import type { Simulator } from "./simulator.ts";
 import { createAuthority, type Served, serve } from "./tls.ts";
 
 export * from "./aws/index.ts";
+export * from "./front.ts";
 export * from "./proxy.ts";
 export { findScenario, listScenarios } from "./scenarios.ts";
 export type { Simulator } from "./simulator.ts";

@@ -149,7 +149,10 @@ COMPOSE is the URL or the path of a compose/ directory.`,
     .command("rehearse")
     .description("start simulated clouds and say how to point any client at them; with --compose, release to them")
     .option("--compose <compose>", "release this compose to the simulated clouds and exit")
-    .option("--scenario <file>", "faults and limits to apply")
+    .option("--scenario <name>", "faults and limits: one that comes along, or a file of your own")
+    .option("--list-scenarios", "name those that come along")
+    .option("--in-front-of <cloud=url...>", "let the scenario happen to a server that is not simulated here")
+    .option("--upstream-ca <file>", "PEM to check that server's certificate with")
     .option("--system <name>", "only this system")
     .action((options, command) =>
       run(command, async (session) => (await import("./commands/rehearse.ts")).rehearse(session, options)),

@@ -37,7 +37,20 @@ export interface RunningRehearsal {
 
 export interface RehearsalModule {
   startRehearsal(options: { scenario?: string; blobDir?: string }): Promise<RunningRehearsal>;
+  startFronts(
+    fronts: readonly { cloud: FrontedCloud; url: string }[],
+    options: { scenario?: string | undefined; upstreamCa?: string | undefined },
+  ): Promise<{
+    readonly fronts: readonly { readonly cloud: string; readonly upstream: string; readonly url: string }[];
+    readonly caPem: string;
+    close(): Promise<void>;
+  }>;
+  listScenarios(): { readonly name: string; readonly description: string }[];
 }
+
+/** What the proxy knows how to speak. */
+export const FRONTED = ["aws", "azure", "gcp", "registry", "plain"] as const;
+export type FrontedCloud = (typeof FRONTED)[number];
 
 export interface SampleModule {
   makeSampleDisk(path: string, bytes: number, dataBytes: number, seed: string): Promise<void>;

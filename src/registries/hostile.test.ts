@@ -149,8 +149,8 @@ describe("an upload", () => {
     expect(JSON.stringify([headers, error.message, error.next, error.tried])).not.toContain(basic.slice(6));
   });
 
-  test("that ends in a success of another kind is not done", async () => {
-    const { registry, simulator } = await setUp(when("PUT", /uploads/, says(200, ID)));
+  test.each([200, 202])("that ends in a success of another kind, %i, is not done", async (status) => {
+    const { registry, simulator } = await setUp(when("PUT", /uploads/, says(status, ID)));
     const error = await failure(registry.push("fedora", containerImage({ layers: [10] }), call));
     expect(error).toMatchObject({ code: "unknown", status: 200, requestId: "r-17" });
     expect(error.next).toContain("operators");

@@ -31,7 +31,14 @@ export function meetsPolicy(
     error: {
       ...missing[0]!.error,
       message: `not offered: ${there} of ${wanted} regions are there and ${asked}; missing ${regions}: ${missing[0]!.error.message}`,
-      next: 'Nothing is public. When the regions are back, "slipway runs retry" finishes it.',
+      next: adviceFor(missing[0]!.error),
     },
   };
+}
+
+/** What passes by itself is waited for; for the rest its own advice comes first. */
+function adviceFor({ code, next }: ErrorLike): string {
+  const passes = ["unavailable", "throttled", "unknown"].includes(code) || next === undefined;
+  const first = passes ? "Nothing is public. When the regions are back," : `Nothing is public. ${next} Then`;
+  return `${first} "slipway runs retry" finishes it.`;
 }

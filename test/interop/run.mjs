@@ -21,6 +21,7 @@ const NEEDS = {
   "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "cosign.test.ts": [inTools("go/bin/cosign"), inTools("python/bin/python3")],
+  "front.test.ts": [inTools("python/bin/moto_server"), onPath("docker-registry")],
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],
   "aws-cli.test.ts": [inTools("python/bin/aws")],
