@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
-import { chmod, mkdtemp, rm, stat } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -58,6 +58,9 @@ export interface StageOptions {
   readonly rehearsal?: RehearsalOptions;
   /** A compose that is there already, instead of the sample: `directory` holds `id`/compose/. */
   readonly compose?: { readonly directory: string; readonly id: string };
+  /** Changes the configuration before anybody reads it. */
+  // biome-ignore lint/suspicious/noExplicitAny: whatever stands in slipway.yaml
+  readonly configure?: (config: any) => void;
 }
 
 export async function setStage(options: StageOptions = {}): Promise<Stage> {
@@ -68,6 +71,11 @@ export async function setStage(options: StageOptions = {}): Promise<Stage> {
   const web = await serveDirectory(composes);
   const rehearsal = await startRehearsal(options.rehearsal);
   const config = await writeRehearsalConfig(rehearsal, directory);
+  if (options.configure !== undefined) {
+    const written = JSON.parse(await readFile(config, "utf8"));
+    options.configure(written);
+    await writeFile(config, JSON.stringify(written));
+  }
   const running = new Set<ChildProcess>();
 
   function start(args: readonly string[], settings: Settings = {}): Running {
