@@ -107,6 +107,12 @@ test("what is missing is told with its reason, gives way to the image, and never
   expect(there).toMatchObject([{ state: "candidate", id: "ami-eu-west-1", error: undefined }]);
   await recordMissing(db(), place, "eu-west-1", down);
   expect(await of("C-4")).toEqual(there);
+  // A candidate that was left behind when its siblings were offered is to be caught up with; what is out stays out.
+  await recordMissing(db(), place, "eu-west-1", down, { leftBehind: true });
+  expect(await of("C-4")).toMatchObject([{ state: "missing", id: undefined, error: down }]);
+  await recordImage(db(), place, image(place, "eu-west-1", { state: "active" }));
+  await recordMissing(db(), place, "eu-west-1", down, { leftBehind: true });
+  expect(await of("C-4")).toMatchObject([{ state: "active", id: "ami-eu-west-1" }]);
 });
 
 test("an image without its version is refused: nothing hangs in the air", async () => {

@@ -111,16 +111,25 @@ export async function recordImage(db: Db, place: Placement, image: CloudImage): 
   await upsert(db, place, image.region, found);
 }
 
-/** A region that shall have the image and has it not. Never hides an image that is on record there. */
-export async function recordMissing(db: Db, place: Placement, region: string, error: ErrorLike): Promise<void> {
+/**
+ * A region that shall have the image and has it not. Never hides an image that is on record there; with `leftBehind` it
+ * does hide a candidate: one that an attempt saw and a later one did not, so that it was not offered with the others.
+ */
+export async function recordMissing(
+  db: Db,
+  place: Placement,
+  region: string,
+  error: ErrorLike,
+  { leftBehind = false } = {},
+): Promise<void> {
   await db
     .insertInto("cloud_images")
     .values({ ...row(place, region), state: "missing", error: JSON.stringify(error) })
     .onConflict((conflict) =>
       conflict
         .column("id")
-        .doUpdateSet({ error: JSON.stringify(error), changed_at: new Date() })
-        .where("cloud_images.state", "=", "missing"),
+        .doUpdateSet({ state: "missing", cloud_id: null, error: JSON.stringify(error), changed_at: new Date() })
+        .where("cloud_images.state", "in", leftBehind ? ["missing", "candidate"] : ["missing"]),
     )
     .execute();
 }

@@ -128,3 +128,30 @@ test("a region that was full is caught up with on schedule, and the whole map is
   delete waiting.faults.one;
   expect(await waiting.heal(4)).toBeUndefined();
 });
+
+test("a region that was seen by one attempt and not by the next is left behind, and caught up with", {
+  timeout: 60_000,
+}, async () => {
+  const play = await stage.play({ to: ["one"], offerWhen: { quorum: 0.6 } });
+  let attempts = 0;
+  play.faults.one = (cloud) => ({
+    ...cloud,
+    async *replicate(image, spec, regions, call) {
+      attempts++;
+      for await (const outcome of cloud.replicate(image, spec, regions, call)) {
+        const down = { code: "unavailable", message: "the answer was lost" };
+        const lost = outcome.region === (attempts === 1 ? "eu-west-1" : "ap-south-1");
+        yield lost ? { region: outcome.region, error: down } : outcome;
+      }
+    },
+  });
+  const { outcome } = await play.release();
+  expect(attempts).toBeGreaterThan(1);
+  expect(outcome.groups[0]!.targets[0]).toMatchObject({ state: "active", missing: [{ region: "ap-south-1" }] });
+  const stateOf = async (region: string) => (await play.images()).find((image) => image.region === region)?.state;
+  expect(await stateOf("ap-south-1")).toBe("missing");
+
+  delete play.faults.one;
+  await play.heal(Math.floor(Math.random() * 1e9));
+  expect(await stateOf("ap-south-1")).toBe("active");
+});

@@ -49,7 +49,7 @@ export async function startReconcile(
     .update(JSON.stringify([choice, options.strays]))
     .digest("hex")
     .slice(0, 16);
-  const labels = { reconcile: options.id ?? hash };
+  const labels = { reconcile: options.id ?? hash, ...(options.id === undefined ? {} : HEALING) };
   const earlier = await engine.list({ labels, rootsOnly: true, limit: 1000 });
   const running = earlier.find(({ state }) => state === "waiting" || state === "running");
   const generation = 1 + Math.max(0, ...earlier.map(({ id }) => Number(id.slice(id.lastIndexOf(".") + 1)) || 0));
@@ -62,7 +62,13 @@ export async function startReconcile(
   return { runId, handle };
 }
 
-/** One run a period however many services there are. Resolves to undefined if there is nothing to catch up with. */
+/** Marks the runs of the schedule. */
+const HEALING = { heal: "late regions" };
+
+/**
+ * One run a period however many services there are, and none while an earlier one is at it: where regions are slow, runs
+ * would pile up and only slow each other. Resolves to undefined if there is nothing to catch up with.
+ */
 export async function healOnce(
   engine: Engine<Services>,
   db: Kysely<Tables>,
@@ -70,6 +76,8 @@ export async function healOnce(
 ): Promise<string | undefined> {
   const choice = await choiceToHeal(db);
   if (choice.images.length === 0) return undefined;
+  const underWay = await engine.list({ labels: HEALING, state: ["waiting", "running"], rootsOnly: true, limit: 1 });
+  if (underWay.length > 0) return undefined;
   const id = `heal.${Math.floor(period.now / period.everyMs)}`;
   return (await startReconcile(engine, choice, { strays: false, title: "catch up with late regions", id })).runId;
 }

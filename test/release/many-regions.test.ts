@@ -2,7 +2,6 @@
  * All regions of AWS on a bad day, through a whole release: one dead, one that refuses three requests in ten, one that is
  * slow, one that loses every tenth answer. The rest is public first; what was late is caught up with by the service alone.
  */
-import { setTimeout as pause } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { type Stage, setStage } from "./stage.ts";
 
@@ -22,6 +21,11 @@ const publicRegions = () =>
     .filter(({ permissions }) => permissions.has("all"))
     .map(({ region }) => region)
     .sort();
+
+async function offered(): Promise<string[]> {
+  const { stdout } = await stage.slipway(["images", "amis", "--output", "json"]);
+  return Object.keys(JSON.parse(stdout)[AMI].x86_64);
+}
 
 test.each(["copy", "direct"])(
   "22 regions by %s: the rest is public first, the dead one is healed",
@@ -60,16 +64,22 @@ test.each(["copy", "direct"])(
     expect(released).toMatchObject({ code: 77 });
     const { aws } = JSON.parse(released.stdout).images[AMI];
     expect(aws).toMatchObject({ state: "active", missing: { [DEAD]: { code: "unavailable", region: DEAD } } });
+    // One that loses answers may not have come about within a step's attempts; nobody waited for it longer than that.
+    const late = Object.keys(aws.missing);
+    expect([DEAD, REFUSING, FORGETFUL]).toEqual(expect.arrayContaining(late));
     const regions = Object.keys(aws.regions);
-    expect(regions).toHaveLength(21);
-    expect(regions).toEqual(expect.arrayContaining([REFUSING, SLOW, FORGETFUL]));
+    expect(regions.length + late.length).toBe(22);
+    expect(regions).toContain(SLOW);
     expect(publicRegions()).toEqual([...regions].sort());
 
     stage.rehearsal.enable("dead", false);
     const service = stage.start(["serve", "--listen", "127.0.0.1:0"], { hurry: true });
-    for (let left = 600; publicRegions().length < 22; left--) {
-      if (left === 0 || service.process.exitCode !== null) throw new Error("nobody heals it");
-      await pause(100);
+    // The catalog says so last, after the clouds.
+    for (let left = 90; (await offered()).length < 22; left--) {
+      if (left > 0 && service.process.exitCode === null) continue;
+      service.process.kill("SIGTERM");
+      const { stderr } = await service.finished;
+      throw new Error(`nobody heals it; the service says:\n${stderr}`);
     }
     service.process.kill("SIGTERM");
     await service.finished;
@@ -79,7 +89,7 @@ test.each(["copy", "direct"])(
       images()
         .map(({ region }) => region)
         .sort(),
-    ).toEqual([...regions, DEAD].sort());
+    ).toEqual([...regions, ...late].sort());
     const { state } = stage.rehearsal.simulators.aws;
     const used = images().flatMap(({ mappings }) => mappings.map(({ snapshotId }) => snapshotId));
     expect(
@@ -88,8 +98,7 @@ test.each(["copy", "direct"])(
         .map(({ id }) => id)
         .sort(),
     ).toEqual(used.sort());
-    const listed = JSON.parse((await stage.slipway(["images", "amis", "--output", "json"])).stdout);
-    expect(Object.keys(listed[AMI].x86_64)).toHaveLength(22);
+    expect(publicRegions()).toHaveLength(22);
     stage.rehearsal.load({});
     const verified = await stage.slipway(["images", "verify", AMI, "--output", "json"]);
     expect(verified, verified.stdout).toMatchObject({ code: 0 });

@@ -42,7 +42,9 @@ export const recordReleaseStep = defineStep({
         for (const image of prepared.images) {
           await recordImage(tx, place, { ...image, state: image.state === "active" ? "active" : state });
         }
-        for (const { region, error } of prepared.missing) await recordMissing(tx, place, region, error);
+        for (const { region, error } of prepared.missing) {
+          await recordMissing(tx, place, region, error, { leftBehind: true });
+        }
       }
       await enqueueMessages(tx, messages, ctx.run.id);
     });
