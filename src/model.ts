@@ -95,6 +95,8 @@ export interface StagedDisk {
   readonly region: Region;
   readonly id: string;
   readonly diskBytes: number;
+  /** Set if it is the artifact's own file, packed as it was: that file's SHA-256, lower-case hex. */
+  readonly packedSha256?: string;
 }
 
 /** What a VM boots, in one region. `id` is what a user types: ami-…, a gallery version's resource id. */

@@ -128,6 +128,8 @@ export interface DiskRequirements {
   /** The *virtual* size must be a whole number of these. */
   readonly sizeMultiple: number;
   readonly maxBytes: number;
+  /** Artifact formats that it takes as they are; unpacking them would be work for nothing. */
+  readonly keeps?: readonly string[];
 }
 
 export interface Capabilities {

@@ -2,6 +2,7 @@
  * What is the same for all clouds, each an idea of its own around a naive driver. `index.ts` puts them in order.
  */
 
+import { virtualBytes } from "../images/block-source.ts";
 import type { CallContext, Log } from "../lib/call.ts";
 import type { CloudImage, ImageSpec, Region, StagedDisk } from "../model.ts";
 import type { Cloud, Found, RegionOutcome, StagedOutcome } from "./cloud.ts";
@@ -66,14 +67,14 @@ export function accepting(driver: Cloud): Cloud {
   return {
     ...driver,
     async upload(disk, spec, journal, call) {
-      refuse(disk.bytes, spec);
+      refuse(virtualBytes(disk), spec);
       return driver.upload(disk, spec, journal, call);
     },
     ...(driver.uploadEach ? { uploadEach } : {}),
   };
 
   async function* uploadEach(...[disk, spec, ...rest]: UploadEachArguments) {
-    refuse(disk.bytes, spec);
+    refuse(virtualBytes(disk), spec);
     yield* driver.uploadEach!(disk, spec, ...rest);
   }
 

@@ -12,6 +12,11 @@ export interface BlockSource {
   /** `random`: what is not needed is not decoded. `sequential`: everything is decoded, in order (gz, one-block xz). */
   readonly access: "random" | "sequential";
   /**
+   * Set if the blocks are those of the artifact as it is stored: nothing is unpacked, `bytes` is the file's size. What
+   * the archive holds is not looked at beyond its header; whoever commits it reads it back and unpacks it first.
+   */
+  readonly packed?: Packed;
+  /**
    * Decodes, and yields every block that is wanted and not all zero, at most once each, in any order.
    * Zero blocks are not yielded: `blockCount(bytes)` and what was yielded tell the reader which those are.
    *
@@ -31,6 +36,19 @@ export interface BlockSource {
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-accessing-snapshot.html
  */
 export const BLOCK_BYTES = 512 * 1024;
+
+export interface Packed {
+  readonly format: "tar.gz";
+  /** Virtual bytes of the disk in it, as its header says. */
+  readonly diskBytes: number;
+  /** Of the whole file, lower-case hex. */
+  readonly sha256: string;
+}
+
+/** What a VM will see of it. For a VHD: with its footer. */
+export function virtualBytes({ bytes, packed }: Pick<BlockSource, "bytes" | "packed">): number {
+  return packed?.diskBytes ?? bytes;
+}
 
 export function blockCount(bytes: number): number {
   return Math.ceil(bytes / BLOCK_BYTES);

@@ -23,6 +23,8 @@ import { miniStream, padded, readXzIndex, type XzIndex, type XzStream } from "./
 
 export interface OpenDiskOptions {
   readonly wants: "raw" | "vhd";
+  /** Formats that are not to be unpacked. */
+  readonly keep?: readonly string[] | undefined;
   /** Most virtual bytes to accept; protects against decompression bombs. Default 64 GiB. */
   readonly maxVirtualBytes?: number;
   /** Worker threads. Default: cores, at most 4, fewer where `memory` does not allow them. */
@@ -124,8 +126,20 @@ async function openTar(opening: Opening): Promise<BlockSource> {
   const { source, maxBytes, call } = opening;
   const bytes = await tarDiskBytes(source, call);
   if (bytes > maxBytes) throw tooLarge(source.url, bytes, maxBytes);
+  if (opening.options.keep?.includes("tar.gz")) {
+    layOut("raw", "raw", bytes, source.url);
+    return { ...asStored(opening), packed: { format: "tar.gz", diskBytes: bytes, sha256: opening.artifact.sha256 } };
+  }
   const layout = layOut("raw", opening.options.wants, bytes, source.url);
   return diskOf(opening, layout, { ...oneTask(opening, "gzip", layout.geometry, bytes), tar: true });
+}
+
+/** The file's own bytes, whatever they are. */
+function asStored(opening: Opening): BlockSource {
+  const { bytes } = opening.artifact;
+  const geometry = { contentEnd: bytes, diskEnd: bytes };
+  const layout = { geometry, bytes, footerAfter: undefined, decodedVhdBytes: undefined };
+  return diskOf(opening, layout, spanTasks(opening, geometry));
 }
 
 async function openQcow(opening: Opening): Promise<BlockSource> {

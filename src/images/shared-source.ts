@@ -80,6 +80,7 @@ export function shareDisk(source: BlockSource, count: number, pace?: SharedPace)
     return {
       bytes: source.bytes,
       access: source.access,
+      ...(source.packed === undefined ? {} : { packed: source.packed }),
       async *read(options: ReadOptions) {
         const reader = new Reader(options);
         present = reader;

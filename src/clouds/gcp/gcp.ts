@@ -42,6 +42,8 @@ export function openGcp(options: GcpOptions): Cloud {
       // @see https://cloud.google.com/compute/docs/import/import-existing-image
       sizeMultiple: GiB,
       maxBytes: 2048 * GiB,
+      // What Google takes is what composes have: one disk.raw in a tar.gz.
+      keeps: ["tar.gz"],
     },
     can: {
       regionalCopies: false,

@@ -16,7 +16,12 @@ export interface BucketObject {
 }
 
 /** Metadata of a finished archive. It is composed as a whole or not at all: what is there is complete. */
-export const META = { key: "slipway-key", owner: "slipway-owner", diskBytes: "slipway-disk-bytes" } as const;
+export const META = {
+  key: "slipway-key",
+  owner: "slipway-owner",
+  diskBytes: "slipway-disk-bytes",
+  packed: "slipway-packed-sha256",
+} as const;
 
 export const archiveName = (session: GcpSession, key: ImageKey) => `${session.owner}/${key}.tar.gz`;
 /** What lies below it is of uploads that did not come to their end. */
@@ -49,7 +54,11 @@ export async function lookAtArchive(
   if (!object) return undefined;
   const diskBytes = Number(object.metadata[META.diskBytes]);
   if (object.metadata[META.key] === key && diskBytes > 0) {
-    return { key, region: session.options.storageLocation, id: uriOf(session, object.name), diskBytes };
+    const packed = object.metadata[META.packed];
+    return {
+      ...{ key, region: session.options.storageLocation, id: uriOf(session, object.name), diskBytes },
+      ...(packed ? { packedSha256: packed } : {}),
+    };
   }
   throw new CloudError("already-exists", "An object of this name is there and is not ours.", {
     cloud: "gcp",

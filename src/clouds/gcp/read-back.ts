@@ -21,7 +21,8 @@ export async function* readBlocks(
   const ask = { operation: "objects.get", subject: staged.id };
   const path = objectPath(session, archiveName(session, staged.key));
   const bytes = session.download(ask, { service: "storage", path, query: { alt: "media" } }, call);
-  const source = Readable.from(bytes, { objectMode: false });
+  const whole = createHash("sha256");
+  const source = Readable.from(staged.packedSha256 ? hashed(bytes, whole) : bytes, { objectMode: false });
   const gunzip = createGunzip();
   source.on("error", (error) => gunzip.destroy(error));
   const hashes = blockHashes(staged.diskBytes, new Set(blocks));
@@ -33,6 +34,9 @@ export async function* readBlocks(
     }
     archive.end();
     yield* hashes.take();
+    if (staged.packedSha256 && whole.digest("hex") !== staged.packedSha256) {
+      throw new SlipwayError("corrupt", "its bytes are not the artifact's.");
+    }
   } catch (error) {
     if (error instanceof SlipwayError && error.code !== "corrupt") throw error;
     throw new CloudError("corrupt", `The archive in the bucket cannot be read: ${(error as Error).message}`, {
@@ -43,6 +47,13 @@ export async function* readBlocks(
   } finally {
     source.destroy();
     gunzip.destroy();
+  }
+}
+
+async function* hashed(bytes: AsyncIterable<Uint8Array>, hash: Hash): AsyncGenerator<Uint8Array> {
+  for await (const chunk of bytes) {
+    hash.update(chunk);
+    yield chunk;
   }
 }
 

@@ -3,9 +3,9 @@
  * service joins them when the whole source has been read and proved right (docs/decisions/0007-pieces-in-cloud-storage.md).
  */
 import { randomUUID } from "node:crypto";
-import { BLOCK_BYTES, type BlockSource, blockCount } from "../../images/block-source.ts";
+import { BLOCK_BYTES, type BlockSource, blockCount, virtualBytes } from "../../images/block-source.ts";
 import { joinCrc } from "../../images/encode/crc.ts";
-import { gzipHead, gzipPiece, gzipTail, joinSums } from "../../images/encode/gzip-pieces.ts";
+import { type GzipSum, gzipHead, gzipPiece, gzipTail, joinSums } from "../../images/encode/gzip-pieces.ts";
 import { type Extent, sparseTarHead, sparseTarTail } from "../../images/encode/sparse-tar.ts";
 import type { UploadJournal } from "../../images/journal.ts";
 import { quietCall } from "../../lib/call.ts";
@@ -108,7 +108,8 @@ async function sendBlocks(
     signal: call.signal,
     log: call.log,
     async put(offset, data, signal) {
-      const { deflated, sum } = await gzipPiece(data);
+      const packing = disk.packed ? asItIs(data) : await gzipPiece(data);
+      const { deflated, sum } = packing;
       const name = prefix + partName(offset / BLOCK_BYTES, blockCount(data.length), sum);
       await putObject(session, name, deflated, { ...call, signal });
     },
@@ -131,6 +132,11 @@ async function sendBlocks(
   );
 }
 
+/** A piece of an archive that is sent unchanged: nothing is compressed, and no trailer needs its checksum. */
+function asItIs(data: Uint8Array): { deflated: Uint8Array; sum: GzipSum } {
+  return { deflated: data, sum: { crc32: 0, bytes: data.length } };
+}
+
 /** The parts that hold every acknowledged block once; undefined when there are none that do. */
 async function partsOf(
   session: GcpSession,
@@ -148,7 +154,7 @@ async function partsOf(
   return coverOf(parts, (index) => journal.acked(index), blockCount(disk.bytes));
 }
 
-/** Puts header and trailer around the parts and has the service join them: at most 32 at a time, so in layers. */
+/** Has the service join the parts, with what belongs around them: at most 32 at a time, so in layers. */
 async function join(
   session: GcpSession,
   disk: BlockSource,
@@ -157,16 +163,9 @@ async function join(
   parts: readonly Part[],
   call: UploadContext,
 ): Promise<void> {
-  const extents = extentsOf(parts);
-  const headData = sparseTarHead(disk.bytes, extents);
-  const head = await gzipHead(headData);
-  const sum = parts.reduce((total, part) => joinSums(total, part.sum), head.sum);
-  const tail = await gzipTail(sparseTarTail(headData.length, extents), sum);
-  let layer: Pick<BucketObject, "name" | "bytes" | "crc32c">[] = [
-    await putObject(session, `${prefix}head`, head.deflated, call),
-    ...parts.map((part) => part.object),
-    await putObject(session, `${prefix}tail`, tail, call),
-  ];
+  let layer: Pick<BucketObject, "name" | "bytes" | "crc32c">[] = disk.packed
+    ? wholeFile(session, disk, prefix, parts)
+    : await archiveAround(session, disk, prefix, parts, call);
   for (let depth = 1; layer.length > MOST_SOURCES; depth++) {
     const next: typeof layer = [];
     for (let from = 0; from < layer.length; from += MOST_SOURCES) {
@@ -180,7 +179,8 @@ async function join(
   const metadata = {
     [META.key]: spec.diskKey,
     [META.owner]: session.owner,
-    [META.diskBytes]: String(disk.bytes),
+    [META.diskBytes]: String(virtualBytes(disk)),
+    ...(disk.packed ? { [META.packed]: disk.packed.sha256 } : {}),
   };
   try {
     checked(session, await composeObject(session, name, layer.map(nameOf), { metadata, fresh: true }, call), layer);
@@ -188,6 +188,41 @@ async function join(
     // Somebody made it in the same moment; the look that follows says whether it is ours.
     if (codeOf(error) !== "conflict") throw error;
   }
+}
+
+/** Header and trailer around the parts that hold the disk's blocks. */
+async function archiveAround(
+  session: GcpSession,
+  disk: BlockSource,
+  prefix: string,
+  parts: readonly Part[],
+  call: UploadContext,
+): Promise<Pick<BucketObject, "name" | "bytes" | "crc32c">[]> {
+  const extents = extentsOf(parts);
+  const headData = sparseTarHead(disk.bytes, extents);
+  const head = await gzipHead(headData);
+  const sum = parts.reduce((total, part) => joinSums(total, part.sum), head.sum);
+  const tail = await gzipTail(sparseTarTail(headData.length, extents), sum);
+  return [
+    await putObject(session, `${prefix}head`, head.deflated, call),
+    ...parts.map((part) => part.object),
+    await putObject(session, `${prefix}tail`, tail, call),
+  ];
+}
+
+/** Sources leave out blocks of zeros, and half a MiB of them in a gzip file is no accident. */
+function wholeFile(
+  session: GcpSession,
+  disk: BlockSource,
+  prefix: string,
+  parts: readonly Part[],
+): Pick<BucketObject, "name" | "bytes" | "crc32c">[] {
+  const bytes = parts.reduce((sum, part) => sum + part.sum.bytes, 0);
+  if (bytes === disk.bytes) return parts.map((part) => part.object);
+  throw new CloudError("unsupported", `The archive has ${disk.bytes - bytes} zero bytes in whole blocks.`, {
+    ...{ cloud: "gcp", operation: "objects.compose", subject: uriOf(session, prefix) },
+    next: "Nothing was made of it. Have the compose pack the disk anew.",
+  });
 }
 
 const nameOf = ({ name }: { readonly name: string }) => name;

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { type DiskDigests, noteDiskDigests } from "../../catalog/attestations.ts";
 import { openTransferJournal, type TransferJournal } from "../../catalog/transfers.ts";
+import type { Cloud } from "../../clouds/cloud.ts";
 import { defineStep } from "../../durable/index.ts";
 import { BLOCK_BYTES, blockCount } from "../../images/block-source.ts";
 import { SlipwayError } from "../../lib/errors.ts";
@@ -39,6 +40,7 @@ export const readBackStep = defineStep({
     const { staged, target, homeRegion = staged.region, artifactSha256 } = input;
     const cloud = await services.targets.cloud(target, ctx);
     const id = transferId(target, { diskKey: staged.key, homeRegion }, staged.region);
+    if (staged.packedSha256 !== undefined) return readPacked(ctx, cloud, staged, artifactSha256);
     await using journal = await openTransferJournal(services.db, id);
     if (journal.ackedCount === 0) return { blocks: 0, compared: false };
     const note = async () => {
@@ -77,13 +79,43 @@ export const readBackStep = defineStep({
   },
 });
 
+/**
+ * An archive that was sent as it is: its own bytes were compared as they were sent, and are once more, with the file's
+ * digest, by the driver. What is new here is that it unpacks to the disk it says it holds.
+ */
+async function readPacked(
+  ctx: Ctx,
+  cloud: Cloud,
+  staged: StagedDisk,
+  artifactSha256: string | undefined,
+): Promise<{ blocks: number; compared: boolean }> {
+  const all = blockCount(staged.diskBytes);
+  const digests = Buffer.alloc(all * 32);
+  let blocks = 0;
+  for await (const block of cloud.readBack(staged, Array(all).keys(), ctx)) {
+    digests.set(block.sha256, block.index * 32);
+    blocks++;
+    if (blocks % 64 === 0) ctx.progress({ doneBytes: blocks * BLOCK_BYTES, totalBytes: staged.diskBytes });
+  }
+  if (blocks !== all) {
+    throw new SlipwayError("corrupt", `${all - blocks} blocks could not be read back`, { subject: staged.id });
+  }
+  if (artifactSha256 !== undefined) await noteDiskDigests(ctx.services.db, artifactSha256, listOf(digests, staged));
+  ctx.log.info("read back", { id: staged.id, blocks });
+  return { blocks, compared: true };
+}
+
+function listOf(digests: Uint8Array, { diskBytes }: Pick<StagedDisk, "diskBytes">): DiskDigests {
+  return { diskBytes, blockBytes: BLOCK_BYTES, blocksSha256: Buffer.from(sha256(digests)).toString("hex"), digests };
+}
+
 function digestsIn(journal: Pick<TransferJournal, "digestOf">, diskBytes: number): DiskDigests {
   const blocks = blockCount(diskBytes);
   const digests = Buffer.alloc(blocks * 32);
   for (let index = 0; index < blocks; index++) {
     digests.set(journal.digestOf(index) ?? zeroDigest(index, diskBytes), index * 32);
   }
-  return { diskBytes, blockBytes: BLOCK_BYTES, blocksSha256: Buffer.from(sha256(digests)).toString("hex"), digests };
+  return listOf(digests, { diskBytes });
 }
 
 const zeroDigests = new Map<number, Uint8Array>();

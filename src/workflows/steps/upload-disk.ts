@@ -2,7 +2,7 @@ import { openTransferJournal } from "../../catalog/transfers.ts";
 import type { Cloud, DiskRequirements, StagedOutcome, UploadContext } from "../../clouds/cloud.ts";
 import { CloudError } from "../../clouds/errors.ts";
 import { defineStep } from "../../durable/index.ts";
-import type { BlockSource } from "../../images/block-source.ts";
+import { type BlockSource, virtualBytes } from "../../images/block-source.ts";
 import { openDisk } from "../../images/open-disk.ts";
 import { shareDisk } from "../../images/shared-source.ts";
 import { errorFrom, isTransient, reportOf, SlipwayError } from "../../lib/errors.ts";
@@ -66,13 +66,14 @@ async function uploadAll(ctx: Ctx, input: UploadInput): Promise<Uploaded[]> {
     artifact,
     {
       wants: accepts.format,
+      keep: accepts.keeps,
       maxVirtualBytes: Math.min(services.maxDiskBytes, accepts.maxBytes),
       source: services.sources,
     },
     ctx,
   );
   try {
-    checkSize(disk.bytes, accepts, artifact);
+    checkSize(virtualBytes(disk), accepts, artifact);
     const readers = shareDisk(disk, input.uploads.length);
     const meter = progressMeter(disk.bytes, input.uploads.length, ctx.progress);
     const results = await Promise.all(
@@ -80,7 +81,7 @@ async function uploadAll(ctx: Ctx, input: UploadInput): Promise<Uploaded[]> {
         const reader = readers[position]!;
         const { target } = wanted;
         try {
-          const spec = { ...wanted.spec, diskBytes: disk.bytes };
+          const spec = { ...wanted.spec, diskBytes: virtualBytes(disk) };
           const ended = await toTarget(
             ctx,
             clouds[position]!,
@@ -103,7 +104,7 @@ async function uploadAll(ctx: Ctx, input: UploadInput): Promise<Uploaded[]> {
     ctx.signal.throwIfAborted();
     ctx.log.info("disk uploaded", {
       artifact: artifact.path,
-      virtualBytes: disk.bytes,
+      virtualBytes: virtualBytes(disk),
       sentBytes: meter.total(),
       seconds: (Date.now() - started) / 1000,
       peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
