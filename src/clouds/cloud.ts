@@ -112,6 +112,11 @@ export interface Cloud {
 
   /** @throws CloudError `unsupported` for a state this cloud cannot express; `can.states` says so beforehand. */
   setState(image: CloudImage, state: LifecycleState, call: CallContext): Promise<void>;
+  /**
+   * Gives an image, and the disk behind it, the tags it was made with; others that somebody added stay. Left out where
+   * tags cannot be set later. @throws CloudError
+   */
+  retag?(image: CloudImage, spec: ImageSpec, call: CallContext): Promise<void>;
   /** Removes an image with its staged disk, or a staged disk alone. What is gone already is a success. */
   remove(resource: CloudResource, call: CallContext): Promise<void>;
   /** Deletes what was only needed on the way (a page blob after its import). Safe to repeat. */

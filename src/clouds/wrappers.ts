@@ -148,11 +148,16 @@ export function logged(driver: Cloud): Cloud {
       timed("setState", { id: image.id, region: image.region, state }, call.log, () =>
         driver.setState(image, state, call),
       ),
+    ...(driver.retag ? { retag } : {}),
     remove: (resource, call) =>
       timed("remove", { kind: resource.kind, id: resource.id, region: resource.region }, call.log, () =>
         driver.remove(resource, call),
       ),
   };
+
+  async function retag(image: CloudImage, spec: ImageSpec, call: CallContext): Promise<void> {
+    await timed("retag", { id: image.id, region: image.region }, call.log, () => driver.retag!(image, spec, call));
+  }
 
   async function* uploadEach(...[disk, spec, regions, journalOf, call]: UploadEachArguments) {
     for await (const outcome of driver.uploadEach!(disk, spec, regions, journalOf, call)) {
@@ -181,6 +186,12 @@ export function limited(driver: Cloud, limits: Limits): Cloud {
     offer: (images, spec, to, call) => calls(call.signal, () => driver.offer(images, spec, to, call)),
     withdraw: (images, spec, call) => calls(call.signal, () => driver.withdraw(images, spec, call)),
     setState: (image, state, call) => calls(call.signal, () => driver.setState(image, state, call)),
+    ...(driver.retag
+      ? {
+          retag: (image: CloudImage, spec: ImageSpec, call: CallContext) =>
+            calls(call.signal, () => driver.retag!(image, spec, call)),
+        }
+      : {}),
     remove: (resource, call) => calls(call.signal, () => driver.remove(resource, call)),
     tidy: (staged, spec, call) => calls(call.signal, () => driver.tidy(staged, spec, call)),
   };
@@ -188,7 +199,7 @@ export function limited(driver: Cloud, limits: Limits): Cloud {
 
 /** One change that a dry run did not make. */
 export interface Intention {
-  readonly verb: "upload" | "register" | "replicate" | "offer" | "withdraw" | "setState" | "remove" | "tidy";
+  readonly verb: "upload" | "register" | "replicate" | "offer" | "withdraw" | "setState" | "retag" | "remove" | "tidy";
   readonly what: string;
   readonly region?: string;
 }
@@ -222,6 +233,13 @@ export function dryRun(driver: Cloud, tell: (intention: Intention) => void): Clo
     async setState({ name, region }, state) {
       tell({ verb: "setState", what: `${name} → ${state}`, region });
     },
+    ...(driver.retag
+      ? {
+          async retag({ name, region }: CloudImage) {
+            tell({ verb: "retag", what: name, region });
+          },
+        }
+      : {}),
     async remove({ name, id, region }) {
       tell({ verb: "remove", what: `${name} (${id})`, region });
     },

@@ -9,7 +9,7 @@ export type DriftKind =
   | "not-public" // offered on record, and nobody sees it
   | "public" // a candidate on record, and users see it
   | "state" // deprecated or disabled in the cloud
-  | "wrong-tags" // tags are not those it was made with
+  | "wrong-tags" // tags are not those it was made with; a container's tag points elsewhere
   | "silent" // the region does not answer: nothing is known
   | "half-made" // begun and never completed; we pay for it
   | "extra"; // ours by its tags, and not on record
@@ -17,6 +17,7 @@ export type DriftKind =
 export interface Drift {
   readonly kind: DriftKind;
   readonly target: string;
+  /** For a container: the tag it is about. */
   readonly region: Region;
   readonly name: string;
   /** The cloud's id, where there is one. */
@@ -28,7 +29,7 @@ export interface Drift {
 }
 
 /** What differs for one image version in one target. `held`: what the cloud listed of it, by region and id. */
-export function driftOf(looked: LookedAt, held: ReadonlyMap<string, CloudResource>): Drift[] {
+export function driftOf(looked: LookedAt, held: ReadonlyMap<string, CloudResource>, canRetag = false): Drift[] {
   const { target, name } = looked;
   const home = looked.images.some((image) => image.region === looked.spec.homeRegion);
   const found: Drift[] = [];
@@ -53,10 +54,22 @@ export function driftOf(looked: LookedAt, held: ReadonlyMap<string, CloudResourc
     const resource = held.get(`${region} ${id}`);
     const wrong = resource === undefined ? [] : wrongTags(looked.spec.tags, resource.tags);
     if (wrong.length > 0) {
-      found.push({ kind: "wrong-tags", target, region, name, id, detail: wrong.join(", "), repairable: false });
+      found.push({ kind: "wrong-tags", target, region, name, id, detail: wrong.join(", "), repairable: canRetag });
     }
   }
   return found.sort((a, b) => a.region.localeCompare(b.region) || a.kind.localeCompare(b.kind));
+}
+
+/** One tag of a container, kept as the drift's region. Undefined if it points where it should. */
+export function tagDrift(
+  about: Pick<Drift, "target" | "name" | "id">,
+  tag: string,
+  wanted: string,
+  found: string | undefined,
+): Drift | undefined {
+  if (found === wanted) return undefined;
+  const detail = found === undefined ? "the tag is gone" : `the tag points at ${found}`;
+  return { kind: "wrong-tags", ...about, region: tag, detail, repairable: true };
 }
 
 /** Clouds differ in the case of tag names they keep. */

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { recordContainer } from "../catalog/catalog.ts";
+import { specsOf } from "../catalog/offers.ts";
 import type { Cloud } from "../clouds/index.ts";
 import { quietCall } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
@@ -154,4 +156,81 @@ test("a region that was seen by one attempt and not by the next is left behind, 
   delete play.faults.one;
   await play.heal(Math.floor(Math.random() * 1e9));
   expect(await stateOf("ap-south-1")).toBe("active");
+});
+
+test("a container's tags that somebody moved or took away are put back; an index that is gone is reported", {
+  timeout: 60_000,
+}, async () => {
+  const play = await stage.play({ containers: true });
+  await play.release();
+  const [container] = await play.containers();
+  const { repository, digest, tags } = container!;
+  const registry = await play.registry();
+  const own = tags[0]!;
+  expect(await play.reconcile()).toMatchObject({ result: "nothing" });
+
+  // This registry deletes by digest only; that the tag is gone is what the first look at it says.
+  let looks = 0;
+  play.bad.registry = (real) => ({
+    ...real,
+    find: async (name, reference, context) =>
+      reference === own && looks++ === 0 ? undefined : real.find(name, reference, context),
+  });
+  const children = (await registry.find(repository, digest, call))!.entries!;
+  await registry.tag(repository, children[0]!.digest, "latest", call);
+  const outcome = await play.reconcile();
+  expect(outcome).toMatchObject({ result: "done", left: [] });
+  expect(outcome.repaired).toHaveLength(2);
+  expect(outcome.repaired).toEqual(
+    expect.arrayContaining([
+      expect.objectContaining({ kind: "wrong-tags", region: own, detail: "the tag is gone" }),
+      expect.objectContaining({
+        kind: "wrong-tags",
+        region: "latest",
+        detail: `the tag points at ${children[0]!.digest}`,
+      }),
+    ]),
+  );
+  for (const tag of tags) expect((await registry.find(repository, tag, call))?.digest).toBe(digest);
+
+  play.bad.registry = (real) => ({ ...real, find: async () => undefined });
+  expect(await play.reconcile()).toMatchObject({ result: "failed", left: [{ kind: "missing", repairable: false }] });
+  play.bad.registry = (real) => ({
+    ...real,
+    find: async () => {
+      throw new SlipwayError("unavailable", "it is down");
+    },
+  });
+  expect(await play.reconcile()).toMatchObject({ result: "failed", left: [{ kind: "silent" }] });
+});
+
+test("a floating tag that a newer version has taken is no drift of the older one", { timeout: 60_000 }, async () => {
+  const play = await stage.play({ containers: true });
+  await play.release();
+  const [container] = await play.containers();
+  const { repository, digest } = container!;
+  const registry = await play.registry();
+  const newer = {
+    ...container!,
+    composeId: "Fedora-43-20251022.0",
+    digest: (await registry.find(repository, digest, call))!.entries![0]!.digest,
+  };
+  await recordContainer(stage.services.db, { ...newer, system: `${play.system}-newer` }, "run");
+  for (const tag of newer.floating) await registry.tag(repository, newer.digest, tag, call);
+  expect(await play.reconcile()).toMatchObject({ result: "nothing" });
+});
+
+test("tags that somebody changed in a cloud are set right", { timeout: 60_000 }, async () => {
+  const play = await stage.play({ to: ["one"] });
+  await play.release();
+  const spec = (await specsOf(stage.services.db, [(await play.images())[0]!.version.id])).values().next().value!;
+  const cloud = play.cloud("one");
+  const { image } = await cloud.find(spec, "eu-west-1", call);
+  await cloud.retag!(image!, { ...spec, tags: { ...spec.tags, ComposeID: "another" } }, call);
+  const outcome = await play.reconcile();
+  expect(outcome).toMatchObject({ result: "done", left: [] });
+  expect(outcome.repaired).toMatchObject([
+    { kind: "wrong-tags", region: "eu-west-1", detail: 'ComposeID is "another"' },
+  ]);
+  expect(await play.reconcile()).toMatchObject({ result: "nothing" });
 });

@@ -1,7 +1,7 @@
 /** What is compared, and how such a run begins. */
 import { createHash } from "node:crypto";
 import type { Kysely } from "kysely";
-import { listImages } from "../catalog/catalog.ts";
+import { listContainers, listImages } from "../catalog/catalog.ts";
 import type { Engine, RunHandle } from "../durable/index.ts";
 import { type Choice, choose } from "./chosen.ts";
 import { type ReconcileOutcome, reconcileImages } from "./reconcile-images.ts";
@@ -18,7 +18,13 @@ export async function choiceToCompare(
 ): Promise<Choice> {
   if (names.length > 0) return choose(db, names, only);
   const rows = await listImages(db, { ...only, limit: NEWEST });
-  return imagesOf(rows.filter((row) => row.state !== "removed" && row.state !== "obsolete"));
+  const containers = (await listContainers(db, { system: only.system, limit: NEWEST })).filter(
+    ({ target }) => only.target === undefined || target === only.target,
+  );
+  return {
+    ...imagesOf(rows.filter((row) => row.state !== "removed" && row.state !== "obsolete")),
+    containers: containers.map(({ id }) => id).sort(),
+  };
 }
 
 /** Versions that are out and lack a region: what a schedule catches up with. */

@@ -19,6 +19,7 @@ import { diskBehind, readBack } from "./read-back.ts";
 import { architectureOf, foreignReason, isMine, register } from "./register.ts";
 import { remove } from "./remove.ts";
 import { replicate } from "./replicate.ts";
+import { retag } from "./retag.ts";
 import { setState } from "./states.ts";
 import { DISK_KEY, fromAws, KEY } from "./tags.ts";
 import { upload } from "./upload.ts";
@@ -150,6 +151,7 @@ export function openAws(options: AwsOptions): Cloud {
     offer: (images, spec, audience, call) => offer(account, images, spec, audience, call),
     withdraw: (images, _spec, call) => withdraw(account, images, call),
     setState: (image, state, call) => setState(account, image, state, call),
+    retag: (image, spec, call) => retag(account, image, spec, call),
     remove: (what, call) => remove(account, what, call),
     // The snapshot is what the image boots from: nothing is left over on the way.
     async tidy() {},

@@ -22,7 +22,7 @@ import { readBlocks } from "./read-back.ts";
 import { registerImage } from "./register.ts";
 import { replicateImage } from "./replicate.ts";
 import { openSession } from "./session.ts";
-import { bringTo, removeVersion } from "./states.ts";
+import { bringTo, removeVersion, retagVersion } from "./states.ts";
 import { uploadDisk } from "./upload.ts";
 import { foreignReason, hasKey, imageOf, isIn, lookAtVersion, provisioningOf } from "./versions.ts";
 
@@ -121,6 +121,8 @@ export function openAzure(options: AzureOptions): Cloud {
         next: "Deprecate it, or remove it; write the policy for Azure without obsolete.",
       });
     },
+
+    retag: (_image, spec, call) => retagVersion(session, refOf(spec), spec, call),
 
     async remove(resource, call) {
       if (resource.kind === "image")

@@ -1,10 +1,10 @@
 /** Offered or not, deprecated, removed: changes of a version that move no bytes, and the end of one that moved them. */
 import type { CallContext } from "../../lib/call.ts";
 import { codeOf } from "../../lib/errors.ts";
-import type { ImageKey } from "../../model.ts";
+import type { ImageKey, ImageSpec } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 import { deleteBlob, lookAtBlob } from "./blobs.ts";
-import { imageId, regionName, TAG, tag, type VersionRef } from "./names.ts";
+import { imageId, regionName, TAG, tag, tagsOf, type VersionRef } from "./names.ts";
 import type { AzureSession } from "./session.ts";
 import {
   deleteVersion,
@@ -101,6 +101,30 @@ function changing(session: AzureSession, ref: VersionRef, state: string): CloudE
     tried: `${ROUNDS} times`,
     next: "Look who else works in this gallery, then retry the step.",
   });
+}
+
+/** Gives a version the tags it was made with; others stay. All regions are one version. Safe to repeat. */
+export async function retagVersion(
+  session: AzureSession,
+  ref: VersionRef,
+  spec: ImageSpec,
+  call: CallContext,
+): Promise<void> {
+  for (let round = 1; ; round++) {
+    const version = await usable(session, ref, spec.key, "retag", call);
+    const wanted = Object.entries(tagsOf(spec, session.owner));
+    if (wanted.every(([name, value]) => tag(version.tags, name) === value)) return;
+    // Azure keeps names as they were first written and does not tell them apart by case.
+    const own = new Set(wanted.map(([name]) => name.toLowerCase()));
+    const others = Object.entries(version.tags ?? {}).filter(([name]) => !own.has(name.toLowerCase()));
+    try {
+      const tags = Object.fromEntries([...others, ...wanted]);
+      await settled(session, ref, await patchVersion(session, ref, version, {}, tags, call), call);
+      return;
+    } catch (error) {
+      if (codeOf(error) !== "conflict" || round === ROUNDS) throw error;
+    }
+  }
 }
 
 /** Removes a version with its staged disk. What is gone already is a success. */

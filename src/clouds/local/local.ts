@@ -296,6 +296,11 @@ export function openLocal({ directory, regions = ["here"] }: LocalOptions): Clou
       await change(image, { state });
     },
 
+    async retag(image, spec, call) {
+      stopIfAborted(call);
+      await change(image, { tags: { ...spec.tags } });
+    },
+
     async remove(resource, call) {
       stopIfAborted(call);
       const at = place(resource.region);

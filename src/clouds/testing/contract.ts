@@ -352,6 +352,21 @@ export function describeCloud(
       });
     });
 
+    describe("tags", () => {
+      promise("that somebody changed are set right, and others stay", async () => {
+        const spec = harness.spec();
+        const made = { ...spec, tags: { ...spec.tags, ComposeID: "another" } };
+        const { image } = await released(cloud, harness, made);
+        if (cloud.retag === undefined) return;
+        for (let round = 0; round < 2; round++) await cloud.retag(image, spec, call);
+        const all = await everything(cloud, spec);
+        const held = all.find((resource) => resource.kind === "image" && resource.region === spec.homeRegion)!.tags;
+        const tags = Object.fromEntries(Object.entries(held).map(([name, value]) => [name.toLowerCase(), value]));
+        for (const [name, value] of Object.entries(spec.tags)) expect(tags[name.toLowerCase()], name).toBe(value);
+        expect((await cloud.find(spec, spec.homeRegion, call)).image).toMatchObject({ id: image.id });
+      });
+    });
+
     describe("states", () => {
       promise("offer makes it active in every region, withdraw a candidate again, both repeatable", async () => {
         const spec = harness.spec();

@@ -6,15 +6,17 @@ import { defineStep } from "../../durable/index.ts";
 import type { CallContext } from "../../lib/call.ts";
 import { reportOf } from "../../lib/errors.ts";
 import { hours } from "../../lib/units.ts";
-import { type Choice, readChosen } from "../chosen.ts";
+import { type Choice, type ChosenContainer, readChosen } from "../chosen.ts";
 import { type Drift, driftOf, straysOf } from "../drift.ts";
 import { cloudRetry } from "../policies.ts";
 import type { Ctx, Services, Tables } from "../services.ts";
+import { compareContainers } from "./compare-containers.ts";
 import { type LookedAt, lookAtChosen } from "./look-at-images.ts";
 
 export interface Comparison {
   readonly drift: readonly Drift[];
   readonly looked: readonly LookedAt[];
+  readonly containers: readonly ChosenContainer[];
 }
 
 /** Compares a choice of the catalog with the clouds; with `strays`, also what lies in the accounts and is on no record. */
@@ -32,19 +34,27 @@ export async function compareImages(
   strays: boolean,
   call: CallContext,
 ): Promise<Comparison> {
-  const { images } = await lookAtChosen(await readChosen(services.db, choice), services, call);
-  const drift: Drift[] = [];
+  const { images, containers } = await lookAtChosen(await readChosen(services.db, choice), services, call);
+  const drift: Drift[] = await compareContainers(services, containers, call);
   for (const target of [...new Set(images.map((image) => image.target))].sort()) {
     const ours = images.filter((image) => image.target === target);
     const regions = [...new Set(ours.flatMap((image) => image.spec.regions))].sort();
-    const { resources, error } = await listed(services, target, regions, call);
+    const { resources, error, canRetag } = await listed(services, target, regions, call);
     const held = new Map(resources.map((resource) => [`${resource.region} ${resource.id}`, resource]));
-    for (const image of ours) drift.push(...driftOf(image, held));
+    for (const image of ours) drift.push(...driftOf(image, held, canRetag));
     if (error !== undefined) {
       drift.push({ kind: "silent", target, region: "", name: "everything else", error, repairable: false });
     } else if (strays) drift.push(...straysOf(target, resources, await onRecord(services.db, target)));
   }
-  return { drift, looked: images.filter((image) => drift.some((one) => concerns(one, image))) };
+  return {
+    drift,
+    looked: images.filter((image) => drift.some((one) => concerns(one, image))),
+    containers: containers.filter((container) => drift.some((one) => concernsContainer(one, container))),
+  };
+}
+
+export function concernsContainer(drift: Drift, { target, registry, repository, digest }: ChosenContainer): boolean {
+  return drift.target === target && drift.name === `${registry}/${repository}` && drift.id === digest;
 }
 
 export function concerns(drift: Drift, image: LookedAt): boolean {
@@ -56,10 +66,10 @@ async function listed(services: Services, target: string, regions: readonly stri
   try {
     const cloud = await services.targets.cloud(target, call);
     for await (const resource of cloud.list(regions, call)) resources.push(resource);
-    return { resources };
+    return { resources, canRetag: cloud.retag !== undefined };
   } catch (error) {
     call.signal.throwIfAborted();
-    return { resources, error: reportOf(error) };
+    return { resources, error: reportOf(error), canRetag: false };
   }
 }
 
