@@ -51,6 +51,8 @@ export interface Rehearsal {
     readonly ebs: string;
     readonly sts: string;
     readonly s3: string;
+    readonly ssm: string;
+    readonly sns: string;
     readonly azure: { readonly authority: string; readonly management: string; readonly blob: string };
     /** One address for all services; tokens are at `/token`. */
     readonly gcp: string;
@@ -150,6 +152,8 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
         ebs: aws,
         sts: aws,
         s3: aws,
+        ssm: aws,
+        sns: aws,
         azure: { authority: azure, management: azure, blob: `${azure}/${account.storageAccount}` },
         gcp: await front("gcp"),
         registry: await front("registry"),

@@ -135,6 +135,26 @@ s3.complete_multipart_upload(
 )
 seen["part"] = s3.get_object(**large, Range="bytes=4-")["Body"].read().decode()
 
+ssm, name = client("ssm"), "/interop/latest"
+ssm.put_parameter(Name=name, Value="one", Type="String", Tags=[{"Key": "k", "Value": "v"}])
+seen["parameter_exists"] = refused(ssm.put_parameter, Name=name, Value="two", Type="String")
+seen["version"] = ssm.put_parameter(Name=name, Value="two", Overwrite=True)["Version"]
+seen["parameter"] = [ssm.get_parameter(Name=each)["Parameter"]["Value"] for each in (name, f"{name}:1")]
+ssm.get_parameters(Names=[name, "/interop/none"])
+seen["history"] = [each["Value"] for each in ssm.get_parameter_history(Name=name)["Parameters"]]
+ssm.add_tags_to_resource(ResourceType="Parameter", ResourceId=name, Tags=[{"Key": "l", "Value": "w"}])
+seen["parameter_tags"] = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
+ssm.delete_parameter(Name=name)
+seen["parameter_gone"] = refused(ssm.get_parameter, Name=name)
+
+sns = client("sns")
+topic = sns.create_topic(Name="interop")["TopicArn"]
+seen["topic"] = topic
+sns.publish(TopicArn=topic, Subject="One", Message="{}")
+seen["empty_message"] = refused(sns.publish, TopicArn=topic, Message="")
+sns.delete_topic(TopicArn=topic)
+seen["no_topic"] = refused(sns.publish, TopicArn=topic, Message="{}")
+
 seen["complaints"] = judge.complaints
 seen["judged"] = sorted(judge.judged)
 # A judge that never complains is none: one wrong answer of each kind.
@@ -143,5 +163,8 @@ model = ec2.meta.service_model.operation_model("DescribeImages")
 strict.answer(model, {}, b"""<DescribeImagesResponse><requestId>1</requestId><imagesSet><item><imageID>ami-1</imageID>
 <imageState>ready</imageState><isPublic>yes</isPublic></item><member/></imagesSet></DescribeImagesResponse>""")
 strict.answer(ebs.meta.service_model.operation_model("StartSnapshot"), {}, b'{"VolumeSize": "1", "Key": 2}')
+strict.answer(sns.meta.service_model.operation_model("Publish"), {}, b"""<PublishResponse><PublishResult><MessageID>1
+</MessageID></PublishResult><ResponseMetadata/></PublishResponse>""")
+strict.answer(ssm.meta.service_model.operation_model("GetParameter"), {}, b"""{"Parameter": {"Version": "1"}}""")
 seen["strict"] = strict.complaints
 print(json.dumps(seen))

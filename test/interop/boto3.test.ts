@@ -38,6 +38,8 @@ test.skipIf(!present && process.env.CI !== "true")("boto3 finds the simulated AW
       "ec2:DescribeImages.Images: member in a list of item",
       "ebs:StartSnapshot.VolumeSize: '1' is not a number",
       "ebs:StartSnapshot: Key is not known",
+      "sns:Publish: MessageID is not known",
+      "ssm:GetParameter.Parameter.Version: '1' is not a number",
     ]);
     expect(seen).toEqual({
       account: "111122223333",
@@ -58,6 +60,18 @@ test.skipIf(!present && process.env.CI !== "true")("boto3 finds the simulated AW
       object: "hello",
       objects: ["a/b c"],
       part: "part",
+      parameter_exists: "ParameterAlreadyExists",
+      version: 2,
+      parameter: ["two", "one"],
+      history: ["one", "two"],
+      parameter_tags: [
+        { Key: "k", Value: "v" },
+        { Key: "l", Value: "w" },
+      ],
+      parameter_gone: "ParameterNotFound",
+      topic: "arn:aws:sns:us-east-1:111122223333:interop",
+      empty_message: "InvalidParameter",
+      no_topic: "NotFound",
     });
   } finally {
     await rehearsal.close();
@@ -78,6 +92,9 @@ const JUDGED = [
   ...["RegisterImage", "ResetImageAttribute", "ResetSnapshotAttribute"].map(of("ec2")),
   ...["CompleteMultipartUpload", "CreateBucket", "CreateMultipartUpload", "GetObject", "ListObjectsV2"].map(of("s3")),
   ...["ListParts", "PutObject", "UploadPart"].map(of("s3")),
+  ...["CreateTopic", "DeleteTopic", "Publish"].map(of("sns")),
+  ...["AddTagsToResource", "DeleteParameter", "GetParameter", "GetParameterHistory", "GetParameters"].map(of("ssm")),
+  ...["ListTagsForResource", "PutParameter"].map(of("ssm")),
   ...["GetCallerIdentity"].map(of("sts")),
 ];
 

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from botocore.utils import parse_timestamp
 
 # What every answer carries beside the members of its shape, by protocol.
-ENVELOPE = {"ec2": {"requestId"}, "query": {"ResponseMetadata"}, "rest-xml": set(), "rest-json": set()}
+ENVELOPE = {"ec2": {"requestId"}, "query": {"ResponseMetadata"}, "rest-xml": set(), "rest-json": set(), "json": set()}
 
 
 class Judge:
@@ -45,7 +45,7 @@ class Judge:
         if shape.serialization.get("payload") or operation.has_streaming_output:
             return
         members = {key: each for key, each in shape.members.items() if "location" not in each.serialization}
-        if protocol == "rest-json":
+        if protocol in ("rest-json", "json"):
             if members or body:
                 self.json_structure(members, shape, json.loads(body or b"{}"), name)
             return

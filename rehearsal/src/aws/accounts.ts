@@ -90,6 +90,8 @@ export function authorize(caller: Caller, service: AwsService, operation: string
   if (!caller.deny.some((pattern) => denies(pattern, action, caller.region))) return;
   const sentence = `User: ${caller.arn} is not authorized to perform: ${action} on resource: ${resource} with an explicit deny in an identity-based policy`;
   if (service === "ebs") throw new AwsFault("AccessDeniedException", sentence, 403, "UNAUTHORIZED_ACCOUNT");
+  if (service === "ssm") throw new AwsFault("AccessDeniedException", sentence, 400);
+  if (service === "sns") throw new AwsFault("AuthorizationError", sentence, 403);
   if (service !== "ec2") throw new AwsFault("AccessDenied", sentence, 403);
   const encoded = Buffer.from(JSON.stringify({ allowed: false, explicitDeny: true, action })).toString("base64url");
   throw new AwsFault(

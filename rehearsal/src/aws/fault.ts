@@ -2,7 +2,7 @@ import type { ServerResponse } from "node:http";
 import { element, type XmlValue } from "./xml.ts";
 
 /** The services this account has. `unknown` answers for every other one that a signature names. */
-export type AwsService = "ec2" | "ebs" | "sts" | "s3";
+export type AwsService = "ec2" | "ebs" | "sts" | "s3" | "ssm" | "sns";
 
 /** A refusal in AWS's own words: the code, the HTTP status and the sentence a real account would have answered with. */
 export class AwsFault extends Error {
@@ -41,6 +41,11 @@ export function answerFault(
     });
     return;
   }
+  if (service === "ssm") {
+    const body = { __type: fault.code, message: fault.message };
+    answer(response, fault.status, JSON_1_1, JSON.stringify(body), { "x-amzn-requestid": requestId });
+    return;
+  }
   answer(response, fault.status, "text/xml;charset=UTF-8", faultXml(service, fault, requestId), {
     [service === "s3" ? "x-amz-request-id" : "x-amzn-requestid"]: requestId,
   });
@@ -49,14 +54,17 @@ export function answerFault(
 function faultXml(service: AwsService | undefined, fault: AwsFault, requestId: string): string {
   const error: XmlValue = { Code: fault.code, Message: fault.message };
   if (service === "s3") return element("Error", { ...error, RequestId: requestId });
-  if (service === "sts") {
+  if (service === "sts" || service === "sns") {
     const Type = fault.status >= 500 ? "Receiver" : "Sender";
-    return element("ErrorResponse", { Error: { Type, ...error }, RequestId: requestId }, STS_NAMESPACE);
+    const namespace = service === "sts" ? STS_NAMESPACE : SNS_NAMESPACE;
+    return element("ErrorResponse", { Error: { Type, ...error }, RequestId: requestId }, namespace);
   }
   return element("Response", { Errors: { Error: error }, RequestID: requestId });
 }
 
 export const STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/";
+export const SNS_NAMESPACE = "http://sns.amazonaws.com/doc/2010-03-31/";
+export const JSON_1_1 = "application/x-amz-json-1.1";
 export const EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
 export function answer(

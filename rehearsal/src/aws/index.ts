@@ -1,5 +1,5 @@
 /**
- * The pretended AWS: EC2, EBS direct, STS and a little S3 behind one handler.
+ * The pretended AWS: EC2, EBS direct, STS, Parameter Store, SNS and a little S3 behind one handler.
  *
  * Which service and region are meant is read from the credential scope of the signature, as a real front door could do
  * too; so one URL serves all of them. Start reading at `createAwsSimulator`; the stories are in `ec2/` and `ebs/`.
@@ -11,10 +11,12 @@ import type { Simulator } from "../simulator.ts";
 import { Accounts, type AwsKey, type AwsRole, type Caller } from "./accounts.ts";
 import { handleEbs } from "./ebs/index.ts";
 import { handleEc2 } from "./ec2/index.ts";
-import { AwsFault, type AwsService, answer, answerFault, unknownOperation } from "./fault.ts";
+import { AwsFault, type AwsService, answer, answerFault, JSON_1_1, unknownOperation } from "./fault.ts";
 import { Query } from "./query.ts";
 import { handleS3, ObjectStore, unwrapChunks } from "./s3.ts";
 import { readClaim, refusal, verify } from "./signature.ts";
+import { handleSns } from "./sns.ts";
+import { handleSsm } from "./ssm.ts";
 import { AWS_REGIONS, type AwsBehaviour, AwsState, type RegionSettings } from "./state.ts";
 import { handleSts } from "./sts.ts";
 
@@ -105,12 +107,16 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
           ...headers,
           "x-amz-request-id": requestId,
         });
+      } else if (service === "ssm") {
+        const json = handleSsm(state, caller, String(request.headers["x-amz-target"] ?? ""), body.toString("utf8"));
+        answer(response, 200, JSON_1_1, json, { "x-amzn-requestid": requestId });
       } else {
         const query = Query.parse(body.length > 0 ? body.toString("utf8") : url.search.slice(1));
-        const xml =
-          service === "ec2"
-            ? handleEc2(state, caller, query, requestId)
-            : handleSts(accounts, caller, query, requestId);
+        const xml = {
+          ec2: () => handleEc2(state, caller, query, requestId),
+          sns: () => handleSns(state, caller, query, requestId),
+          sts: () => handleSts(accounts, caller, query, requestId),
+        }[service]();
         answer(response, 200, "text/xml;charset=UTF-8", xml, { "x-amzn-requestid": requestId });
       }
     } catch (error) {
@@ -142,6 +148,9 @@ const LIMITS: Record<AwsService, number> = {
   ebs: 1024 * 1024,
   sts: 64 * 1024,
   s3: 64 * 1024 * 1024,
+  ssm: 64 * 1024,
+  // Percent-encoded, 256 KiB of message take three times as much.
+  sns: 1024 * 1024,
 };
 
 function isKnown(service: string): service is AwsService {

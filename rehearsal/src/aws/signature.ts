@@ -160,8 +160,28 @@ const INVALID_TOKEN = "The security token included in the request is invalid.";
 const EXPIRED_TOKEN = "The security token included in the request is expired";
 const SKEWED = "Signature expired or not yet current: the date of the request is too far from the time here.";
 
+type Refusals = Record<Refusal, readonly [string, string, number]>;
+
+const JSON_REFUSALS: Refusals = {
+  missing: ["MissingAuthenticationTokenException", "Missing Authentication Token", 403],
+  "unknown-key": ["UnrecognizedClientException", INVALID_TOKEN, 403],
+  mismatch: ["InvalidSignatureException", MISMATCH, 403],
+  "expired-token": ["ExpiredTokenException", EXPIRED_TOKEN, 403],
+  skew: ["InvalidSignatureException", SKEWED, 403],
+  payload: ["InvalidSignatureException", MISMATCH, 403],
+};
+
+const QUERY_REFUSALS: Refusals = {
+  missing: ["MissingAuthenticationToken", "Request is missing Authentication Token", 403],
+  "unknown-key": ["InvalidClientTokenId", INVALID_TOKEN, 403],
+  mismatch: ["SignatureDoesNotMatch", MISMATCH, 403],
+  "expired-token": ["ExpiredToken", EXPIRED_TOKEN, 403],
+  skew: ["SignatureDoesNotMatch", SKEWED, 403],
+  payload: ["SignatureDoesNotMatch", MISMATCH, 403],
+};
+
 /** One refusal has a different name in every service; these are the names their users see. */
-const REFUSALS: Record<AwsService, Record<Refusal, readonly [string, string, number]>> = {
+const REFUSALS: Record<AwsService, Refusals> = {
   ec2: {
     missing: ["AuthFailure", "AWS was not able to validate the provided access credentials", 401],
     "unknown-key": ["AuthFailure", "AWS was not able to validate the provided access credentials", 401],
@@ -170,22 +190,8 @@ const REFUSALS: Record<AwsService, Record<Refusal, readonly [string, string, num
     skew: ["RequestExpired", "Request has expired.", 400],
     payload: ["SignatureDoesNotMatch", MISMATCH, 403],
   },
-  ebs: {
-    missing: ["MissingAuthenticationTokenException", "Missing Authentication Token", 403],
-    "unknown-key": ["UnrecognizedClientException", INVALID_TOKEN, 403],
-    mismatch: ["InvalidSignatureException", MISMATCH, 403],
-    "expired-token": ["ExpiredTokenException", EXPIRED_TOKEN, 403],
-    skew: ["InvalidSignatureException", SKEWED, 403],
-    payload: ["InvalidSignatureException", MISMATCH, 403],
-  },
-  sts: {
-    missing: ["MissingAuthenticationToken", "Request is missing Authentication Token", 403],
-    "unknown-key": ["InvalidClientTokenId", INVALID_TOKEN, 403],
-    mismatch: ["SignatureDoesNotMatch", MISMATCH, 403],
-    "expired-token": ["ExpiredToken", EXPIRED_TOKEN, 403],
-    skew: ["SignatureDoesNotMatch", SKEWED, 403],
-    payload: ["SignatureDoesNotMatch", MISMATCH, 403],
-  },
+  ebs: JSON_REFUSALS,
+  sts: QUERY_REFUSALS,
   s3: {
     missing: ["AccessDenied", "Access Denied", 403],
     "unknown-key": ["InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", 403],
@@ -198,6 +204,8 @@ const REFUSALS: Record<AwsService, Record<Refusal, readonly [string, string, num
       400,
     ],
   },
+  ssm: JSON_REFUSALS,
+  sns: QUERY_REFUSALS,
 };
 
 export function refusal(service: AwsService, why: Refusal, detail = ""): AwsFault {

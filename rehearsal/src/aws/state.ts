@@ -7,6 +7,8 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { BLOCK_BYTES, BlockStore } from "./blocks.ts";
+import type { AwsTopic } from "./sns.ts";
+import { ParameterStore } from "./ssm.ts";
 
 export interface AwsSnapshot {
   readonly kind: "snapshot";
@@ -101,6 +103,8 @@ export interface AwsBehaviour {
   copiesPerRegion: number;
   /** Snapshots of EBS direct that are not completed yet, per account and region. */
   pendingSnapshots: number;
+  /** From PutParameter of an image's id to the value being found good, and visible. */
+  parameterCheckMs: number;
 }
 
 export const REAL_BEHAVIOUR: AwsBehaviour = {
@@ -110,6 +114,7 @@ export const REAL_BEHAVIOUR: AwsBehaviour = {
   copyMs: 0,
   copiesPerRegion: 20,
   pendingSnapshots: 100,
+  parameterCheckMs: 0,
 };
 
 /** Regions that an account has without asking, and those it must opt in to. */
@@ -125,6 +130,9 @@ export const AWS_REGIONS: readonly string[] = [...ALWAYS, ...ASKED_FOR, ...NOT_A
 export class AwsState {
   readonly behaviour: AwsBehaviour;
   readonly blocks: BlockStore;
+  readonly parameters = new ParameterStore();
+  /** By ARN. */
+  readonly topics = new Map<string, AwsTopic>();
   /** How often each call was answered without an error, `ec2:CopyImage@eu-west-1`. */
   readonly calls = new Map<string, number>();
   /** Client tokens with what was asked and what came of it. */
@@ -263,6 +271,8 @@ export class AwsState {
     for (const map of [this.#images, this.#snapshots, this.#settings, this.#failingCopies, this.calls, this.tokens]) {
       map.clear();
     }
+    this.topics.clear();
+    this.parameters.clear();
     this.#moving.clear();
     this.blocks.keepOnly([]);
   }

@@ -2,6 +2,8 @@ import { createHash } from "node:crypto";
 import https from "node:https";
 import { EBSClient, PutSnapshotBlockCommand, StartSnapshotCommand } from "@aws-sdk/client-ebs";
 import { EC2Client } from "@aws-sdk/client-ec2";
+import { SNSClient } from "@aws-sdk/client-sns";
+import { SSMClient } from "@aws-sdk/client-ssm";
 import { STSClient } from "@aws-sdk/client-sts";
 import { createAuthority, serve } from "../tls.ts";
 import { BLOCK_BYTES } from "./blocks.ts";
@@ -32,6 +34,8 @@ export async function startAws(options: AwsSimulatorOptions = {}) {
     ca: authority.ca,
     ec2: (region = "us-east-1", key: Partial<AwsKey> = {}) => new EC2Client(settings(region, key)),
     ebs: (region = "us-east-1", key: Partial<AwsKey> = {}) => new EBSClient(settings(region, key)),
+    ssm: (region = "us-east-1", key: Partial<AwsKey> = {}) => new SSMClient(settings(region, key)),
+    sns: (region = "us-east-1", key: Partial<AwsKey> = {}) => new SNSClient(settings(region, key)),
     sts: (region = "us-east-1", key: Partial<AwsKey> = {}) => new STSClient(settings(region, key)),
     async close() {
       agent.destroy();

@@ -53,6 +53,8 @@ const aws: Vendor = {
     let operation = `${method} ${pathOf(request)}`;
     if (service === "ebs") {
       operation = EBS_CALLS.find(([verb, path]) => verb === method && path.test(pathOf(request)))?.[2] ?? operation;
+    } else if (service === "ssm") {
+      operation = String(request.headers["x-amz-target"] ?? "").split(".")[1] ?? operation;
     } else if (String(request.headers["content-type"] ?? "").startsWith("application/x-www-form-urlencoded")) {
       const form = new URLSearchParams((await readBody(request, MAX_FORM_BYTES)).toString("utf8"));
       operation = form.get("Action") ?? operation;
@@ -71,6 +73,7 @@ const aws: Vendor = {
         "ACCOUNT_THROTTLED",
       ),
       s3: new AwsFault("SlowDown", "Please reduce your request rate.", 503),
+      ssm: new AwsFault("ThrottlingException", "Rate exceeded", 400),
     };
     refuse(response, seen, faults[seen.service] ?? new AwsFault("Throttling", "Rate exceeded", 400));
   },
