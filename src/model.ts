@@ -74,10 +74,17 @@ export interface ImageSpec {
   readonly version?: string;
   /** GCP: set when the image is offered. */
   readonly family?: string;
+  readonly aws?: AwsSettings;
   /** ISO date after which users should not start it any more; absent = unknown. */
   readonly endOfLife?: string;
   /** Facts for people and for rebuilding the catalog: compose id, channel, date … Keys are ours, values short. */
   readonly tags: Readonly<Record<string, string>>;
+}
+
+/** What only AWS can be told of an image. */
+export interface AwsSettings {
+  /** Parameter Store's name for the newest of its kind; written in every region when the image is offered. */
+  readonly parameter?: string;
 }
 
 /** candidate: registered, not offered. The rest as the glossary's table maps them to each cloud. */

@@ -13,6 +13,8 @@ export interface RunningRehearsal {
     readonly ec2: string;
     readonly ebs: string;
     readonly sts: string;
+    readonly ssm: string;
+    readonly sns: string;
     readonly azure: { readonly authority: string; readonly management: string; readonly blob: string };
     readonly gcp: string;
     readonly registry: string;
@@ -107,6 +109,8 @@ export async function writeRehearsalConfig(
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   await writeFile(join(directory, "attest.pub"), publicKey.export({ type: "spki", format: "pem" }));
   const attestKey = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  const { ec2, ebs, sts, ssm, sns } = rehearsal.urls;
+  const awsEndpoints = { ec2, ebs, sts, ssm, sns };
   const registryUrl = new URL(rehearsal.urls.registry);
   const config = {
     data_dir: "data",
@@ -124,7 +128,7 @@ export async function writeRehearsalConfig(
           access_key_id: awsOutsider.accessKeyId,
           secret_access_key: await secret("aws-witness", awsOutsider.secretAccessKey),
         },
-        endpoints: { ec2: rehearsal.urls.ec2, ebs: rehearsal.urls.ebs, sts: rehearsal.urls.sts },
+        endpoints: awsEndpoints,
         ca_file: "ca.crt",
       },
       azure: {
@@ -189,6 +193,7 @@ const SYSTEMS = {
         select: { type: ["raw-xz"], format: ["raw.xz"], subvariant: ["Cloud_Base"], arch: ["x86_64", "aarch64"] },
         to: ["aws"],
         name: "Fedora-Cloud-Base-AmazonEC2.{arch}-{version}{-prerelease}-{build}",
+        aws: { parameter: "/fedora/cloud/{version}{-prerelease}/{arch}/latest" },
       },
       {
         select: { type: ["vhd-compressed"], subvariant: ["Cloud_Base"], arch: ["x86_64", "aarch64"] },

@@ -1,4 +1,5 @@
 import type { Arch, Artifact } from "../model.ts";
+import { awsSettings } from "./aws-settings.ts";
 import { taken } from "./filter.ts";
 import { badName, checkAzureVersion, checkName, gcpName, placeholdersOf } from "./names.ts";
 import { byText } from "./order.ts";
@@ -44,6 +45,7 @@ function groupsOfRule(
       const other = named.get(key);
       if (!other) {
         named.set(key, image);
+        claimParameter(image, named, place);
         items.push(image);
       } else if (other.arch !== image.arch) {
         throw badName(
@@ -58,6 +60,16 @@ function groupsOfRule(
     groups.push({ id: artifact.path, kind: "disk", items, offerWhen: rule.offer_when, releaseAs: rule.release_as });
   }
   return groups.sort((a, b) => byText(a.id, b.id));
+}
+
+/** A parameter names one image: two of one release would take it from each other. */
+function claimParameter(image: PlannedImage, named: Map<string, PlannedImage>, place: string): void {
+  const parameter = image.aws?.parameter;
+  if (parameter === undefined) return;
+  const key = JSON.stringify([image.target, "parameter", parameter]);
+  const other = named.get(key);
+  if (other) throw badName(`${place}.aws.parameter`, `"${parameter}" would name both ${other.name} and ${image.name}`);
+  named.set(key, image);
 }
 
 function planDisk(
@@ -76,7 +88,7 @@ function planDisk(
   };
 }
 
-type Names = Pick<PlannedImage, "name" | "definition" | "version" | "family">;
+type Names = Pick<PlannedImage, "name" | "definition" | "version" | "family" | "aws">;
 
 function namesFor(target: PlanTarget, rule: ImageRule, values: PlaceholderValues, place: string): Names {
   const fill = (field: "name" | "definition" | "version" | "family") => {
@@ -96,8 +108,12 @@ function namesFor(target: PlanTarget, rule: ImageRule, values: PlaceholderValues
         family: checkName("gcp", gcpName(fill("family")), `${place}.family`),
       };
     case "aws":
+      return {
+        name: checkName("aws", fill("name"), `${place}.name`),
+        ...awsSettings(rule.aws, values, `${place}.aws`),
+      };
     case "local":
-      return { name: checkName(target.cloud, fill("name"), `${place}.name`) };
+      return { name: checkName("local", fill("name"), `${place}.name`) };
     case "registry":
       throw badName(`${place}.to`, `target ${target.name} is a registry, which takes containers and no disks`);
   }

@@ -324,3 +324,34 @@ describe("other systems are data", () => {
     ]);
   });
 });
+
+describe("what only AWS has", () => {
+  const withAws = (aws: NonNullable<System["images"][number]["aws"]>): System => ({
+    ...cloudSystem(),
+    images: [{ ...cloudSystem().images[0]!, aws }],
+  });
+  const both = {
+    ...{ id: "Fedora-Cloud-43-20251021.0", short: "Fedora-Cloud" },
+    images: ["x86_64", "aarch64"].map((arch) => ({ ...AWS, arch, subvariant: "Cloud_Base" })),
+  };
+
+  test("a parameter is named for each architecture", () => {
+    const { items } = select(both, withAws({ parameter: "/fedora/{channel}/{arch}/latest" }));
+    expect(items.map(({ aws }) => aws?.parameter).sort()).toEqual([
+      "/fedora/cloud/aarch64/latest",
+      "/fedora/cloud/x86_64/latest",
+    ]);
+  });
+
+  test.each([
+    ["/fedora/latest", "would name both"],
+    ["fedora/{arch}", "is no parameter's name"],
+    ["/aws/{arch}", "is no parameter's name"],
+    ["/ssm-{arch}", "is no parameter's name"],
+    ["/fedora/{arch}/", "is no parameter's name"],
+    [`/{arch}${"/a".repeat(15)}`, "is no parameter's name"],
+    ["/fedora/{release} cloud/{arch}", "is no parameter's name"],
+  ])("%s is refused", (parameter, why) => {
+    expect(() => select(both, withAws({ parameter }))).toThrow(why);
+  });
+});

@@ -1,4 +1,4 @@
-import type { Arch, Artifact, CloudName, ComposeStatus, Region } from "../model.ts";
+import type { Arch, Artifact, AwsSettings, CloudName, ComposeStatus, Region } from "../model.ts";
 import type { ComposeId, ComposeType } from "./compose-id.ts";
 import type { Label } from "./label.ts";
 
@@ -89,6 +89,10 @@ export interface Condition {
   readonly prerelease?: boolean | undefined;
 }
 
+export interface AwsRule {
+  readonly parameter?: string | undefined;
+}
+
 export interface ImageRule {
   /** For which composes; absent = all the system takes. */
   readonly when?: Condition | undefined;
@@ -100,6 +104,8 @@ export interface ImageRule {
   readonly definition?: string | undefined;
   readonly version: string;
   readonly family?: string | undefined;
+  /** What only AWS has; `parameter` is a template too. */
+  readonly aws?: AwsRule | undefined;
   readonly description: string;
   readonly offer_when: OfferWhen;
   readonly release_as: ReleaseAs;
@@ -168,6 +174,7 @@ export interface PlannedImage {
   readonly definition?: string;
   readonly version?: string;
   readonly family?: string;
+  readonly aws?: AwsSettings;
   readonly repository?: string;
   /** Names this version alone; pushed before any floating tag. */
   readonly versionTag?: string;

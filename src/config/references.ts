@@ -100,6 +100,13 @@ function checkImageRule(
       });
     }
   }
+  const parameter = target.cloud === "aws" ? rule.aws?.parameter : undefined;
+  if (parameter !== undefined && severalArches && !TELLS_ARCHES_APART.test(parameter)) {
+    broken.push({
+      path: [...rulePath, "aws", "parameter"],
+      message: "would name images of several architectures in turn; put {arch} into it",
+    });
+  }
   return broken;
 }
 

@@ -56,6 +56,14 @@ const condition = z.strictObject({
   prerelease: z.boolean().optional().describe("True: before a release only."),
 });
 
+const aws = z.strictObject({
+  parameter: template()
+    .optional()
+    .describe(
+      "Parameter Store's name for the newest image, written in every region when it is offered: `/fedora/{channel}/{arch}/latest`.",
+    ),
+});
+
 const imageRule = z.strictObject({
   when: condition.optional().describe("For which composes. Absent: all the system takes."),
   select: artifactFilter,
@@ -66,6 +74,7 @@ const imageRule = z.strictObject({
   definition: template().optional().describe("Azure image definition."),
   version: template().default("{number}.{date}.{respin}").describe("Azure image version: three numbers."),
   family: template().optional().describe("GCP image family."),
+  aws: aws.optional().describe("What only AWS can be told of an image."),
   description: template().default("{release} {version} {subvariant} {arch}, from compose {compose}"),
   offer_when: z
     .union([z.literal("all"), z.strictObject({ quorum: z.number().gt(0).max(1) })], {

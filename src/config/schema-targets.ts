@@ -56,7 +56,7 @@ const aws = z.strictObject({
       "Credentials of another account without rights in this one: before an offer it must not see the images, afterwards it must.",
     ),
   endpoints: z
-    .strictObject({ ec2: endpoint, ebs: endpoint, s3: endpoint, sts: endpoint })
+    .strictObject({ ec2: endpoint, ebs: endpoint, s3: endpoint, sts: endpoint, ssm: endpoint, sns: endpoint })
     .partial()
     .optional()
     .describe("Other addresses of the vendor's APIs, for rehearsals and emulators."),

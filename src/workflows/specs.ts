@@ -17,6 +17,7 @@ export function imageSpec(item: PlannedImage, regions: readonly string[] = item.
     ...(item.definition === undefined ? {} : { definition: item.definition }),
     ...(item.version === undefined ? {} : { version: item.version }),
     ...(item.family === undefined ? {} : { family: item.family }),
+    ...(item.aws === undefined ? {} : { aws: item.aws }),
     endOfLife: item.endOfLife,
     tags: item.facts,
   };

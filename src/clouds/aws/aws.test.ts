@@ -228,7 +228,7 @@ async function awsHarness(
     account: AWS_PUBLISHER.account,
     homeRegion: AWS_SPEC.homeRegion,
     credentials: AWS_PUBLISHER,
-    endpoints: { ec2: served.url, ebs: served.url, sts: served.url },
+    endpoints: { ec2: served.url, ebs: served.url, sts: served.url, ssm: served.url, sns: served.url },
     ca: tls.ca,
     ...changes,
   };

@@ -10,6 +10,7 @@ import { codeOf, reportOf } from "../../lib/errors.ts";
 import type { ImageSpec, Region } from "../../model.ts";
 import type { Finding } from "../cloud.ts";
 import type { Account } from "./account.ts";
+import { checkParameters } from "./check-parameters.ts";
 import type { SendOptions } from "./connection.ts";
 import { vendorOf } from "./errors.ts";
 import { ZERO_BLOCK, ZERO_SHA256 } from "./send-blocks.ts";
@@ -24,7 +25,7 @@ export interface CheckOptions {
 }
 
 /** Well-formed, and nobody's. */
-const NO_IMAGE = "ami-00000000000000000";
+export const NO_IMAGE = "ami-00000000000000000";
 const NO_SNAPSHOT = "snap-00000000000000000";
 /** What AWS grants a new account; how much was granted since cannot be seen with EC2's permissions. */
 const DEFAULT_PUBLIC_IMAGES = 5;
@@ -44,9 +45,14 @@ export async function check(
     () => checkSettings(account, region, options, call),
     () => checkPermissions(account, region, homes.has(region) ? HOME_CALLS : REPLICA_CALLS, options, call),
     ...(homes.has(region) ? [() => checkEbs(account, region, call)] : []),
+    () => checkParameters(account, region, parametersIn(specs, region), call),
   ]);
   for await (const found of asCompleted(jobs, 8, (job) => job())) findings.push(...found);
   return [...identity, ...findings];
+}
+
+function parametersIn(specs: readonly ImageSpec[], region: Region): string[] {
+  return specs.flatMap(({ aws, regions }) => (aws?.parameter && regions.includes(region) ? [aws.parameter] : []));
 }
 
 async function checkIdentity(account: Account, options: CheckOptions, call: CallContext): Promise<Finding[]> {
@@ -230,7 +236,7 @@ async function checkEbs(account: Account, region: Region, call: CallContext): Pr
 }
 
 /** A finding for a refusal; any other answer (a dry run that would have worked, a missing image) means allowed. */
-function denied(error: unknown, permission: string, region: Region): Finding | undefined {
+export function denied(error: unknown, permission: string, region: Region): Finding | undefined {
   const cause = error instanceof Error ? error.cause : undefined;
   if (vendorOf(cause).code === "DryRunOperation") return undefined;
   const code = codeOf(error);

@@ -1,9 +1,10 @@
 /**
- * How this driver reaches AWS: credentials, one EC2 client per region, one STS client, one pool per region for EBS
- * direct. The SDK is loaded by the first call that needs it, makes one attempt per call and has deadlines of its own.
+ * How this driver reaches AWS: credentials, one client per region and service, one pool per region for EBS direct. The SDK is loaded by the first call that needs it, makes one attempt per call and has deadlines of its own.
  */
 import https from "node:https";
 import type { EC2 } from "@aws-sdk/client-ec2";
+import type { SNS } from "@aws-sdk/client-sns";
+import type { SSM } from "@aws-sdk/client-ssm";
 import type { STS } from "@aws-sdk/client-sts";
 import { buildConnector, type Dispatcher, EnvHttpProxyAgent, Pool } from "undici";
 import type { CallContext } from "../../lib/call.ts";
@@ -18,7 +19,7 @@ export interface ConnectionOptions {
   /** A key, or what gives one: asked again shortly before the one it gave expires. */
   readonly credentials: AwsCredentials | (() => Promise<AwsCredentials>);
   /** Base URLs to use instead of AWS's own. The region is still in the signature. */
-  readonly endpoints?: { readonly ec2?: string; readonly ebs?: string; readonly sts?: string } | undefined;
+  readonly endpoints?: { readonly [Service in "ec2" | "ebs" | "sts" | "ssm" | "sns"]?: string } | undefined;
   /** PEM of certificates to trust beside the usual ones. */
   readonly ca?: string | undefined;
   /** Proxy for https, and the hosts to reach without it, as HTTPS_PROXY and NO_PROXY have them. */
@@ -33,8 +34,10 @@ export interface ConnectionOptions {
 
 export interface Connection {
   credentials(): Promise<AwsCredentials>;
-  /** Runs one EC2 call, translated. `subject` is what it is done to. */
-  ec2<T>(region: Region, operation: string, subject: string | undefined, call: CallContext, run: Ec2Run<T>): Promise<T>;
+  /** Each runs one call, translated. `subject` is what it is done to. */
+  ec2: Asking<EC2>;
+  ssm: Asking<SSM>;
+  sns: Asking<SNS>;
   sts<T>(
     region: Region,
     operation: string,
@@ -43,7 +46,7 @@ export interface Connection {
   ): Promise<T>;
   /** Runs a call, translated or not; once more with new credentials if those it had are called expired. */
   authentic<T>(ask: () => Promise<T>): Promise<T>;
-  /** Runs a call that is translated already; asks again while it is throttled. `ec2` and `sts` do so by themselves. */
+  /** Runs a call that is translated already; asks again while it is throttled. The SDK's do so by themselves. */
   paced<T>(signal: AbortSignal, ask: () => Promise<T>): Promise<T>;
   /** The pace's: for whoever reads a block's answer. */
   readonly blockAnswerMs: number;
@@ -51,7 +54,13 @@ export interface Connection {
   close(): Promise<void>;
 }
 
-export type Ec2Run<T> = (client: EC2, options: SendOptions) => Promise<T>;
+export type Asking<Client> = <T>(
+  region: Region,
+  operation: string,
+  subject: string | undefined,
+  call: CallContext,
+  run: (client: Client, options: SendOptions) => Promise<T>,
+) => Promise<T>;
 export interface SendOptions {
   readonly abortSignal: AbortSignal;
 }
@@ -66,8 +75,7 @@ export function connect(options: ConnectionOptions): Connection {
   const proxyEnv = proxy && { HTTPS_PROXY: proxy.url, NO_PROXY: proxy.except ?? "" };
   const agent = new https.Agent({ keepAlive: true, maxSockets: 64, ...trusted, ...(proxyEnv ? { proxyEnv } : {}) });
   const credentials = cachedCredentials(options.credentials);
-  const ec2Clients = new Map<Region, Promise<EC2>>();
-  const stsClients = new Map<Region, Promise<STS>>();
+  const clients = new Map<string, Promise<{ destroy(): void }>>();
   const pools = new Map<Region, { origin: URL; dispatcher: Dispatcher }>();
 
   const settings = (region: Region, endpoint: string | undefined) => ({
@@ -94,7 +102,7 @@ export function connect(options: ConnectionOptions): Connection {
       return await ask();
     } catch (error) {
       if (!hasExpired(error) || !(await credentials.renew(used))) throw error;
-      for (const clients of [ec2Clients, stsClients]) clients.clear();
+      clients.clear();
       return ask();
     }
   }
@@ -117,29 +125,28 @@ export function connect(options: ConnectionOptions): Connection {
     });
   }
 
+  function asking<Client extends { destroy(): void }>(
+    service: keyof typeof endpoints & AwsCall["service"],
+    make: (given: ReturnType<typeof settings>) => Promise<Client>,
+  ): Asking<Client> {
+    return async (region, operation, subject, call, run) =>
+      translated({ service, operation, region, subject }, call, async (send) => {
+        const client = remembered(clients, `${service} ${region}`, () => make(settings(region, endpoints[service])));
+        return run((await client) as Client, send);
+      });
+  }
+
+  const askSts = asking<STS>("sts", async (given) => new (await import("@aws-sdk/client-sts")).STS(given));
+
   return {
     credentials,
     authentic,
     paced,
     blockAnswerMs,
-    async ec2(region, operation, subject, call, run) {
-      return translated({ service: "ec2", operation, region, subject }, call, async (send) => {
-        const client = remembered(ec2Clients, region, async () => {
-          const sdk = await import("@aws-sdk/client-ec2");
-          return new sdk.EC2(settings(region, endpoints.ec2));
-        });
-        return run(await client, send);
-      });
-    },
-    async sts(region, operation, call, run) {
-      return translated({ service: "sts", operation, region }, call, async (send) => {
-        const client = remembered(stsClients, region, async () => {
-          const sdk = await import("@aws-sdk/client-sts");
-          return new sdk.STS(settings(region, endpoints.sts));
-        });
-        return run(await client, send);
-      });
-    },
+    ec2: asking("ec2", async (given) => new (await import("@aws-sdk/client-ec2")).EC2(given)),
+    ssm: asking("ssm", async (given) => new (await import("@aws-sdk/client-ssm")).SSM(given)),
+    sns: asking("sns", async (given) => new (await import("@aws-sdk/client-sns")).SNS(given)),
+    sts: (region, operation, call, run) => askSts(region, operation, undefined, call, run),
     ebs(region) {
       return remembered(pools, region, () => {
         const origin = new URL(endpoints.ebs ?? `https://ebs.${region}.${domainOf(region)}`);
@@ -165,8 +172,8 @@ export function connect(options: ConnectionOptions): Connection {
       });
     },
     async close() {
-      const clients = await Promise.allSettled([...ec2Clients.values(), ...stsClients.values()]);
-      for (const client of clients) if (client.status === "fulfilled") client.value.destroy();
+      const opened = await Promise.allSettled(clients.values());
+      for (const client of opened) if (client.status === "fulfilled") client.value.destroy();
       agent.destroy();
       if (!options.dispatcher) await Promise.all([...pools.values()].map((pool) => pool.dispatcher.destroy()));
     },

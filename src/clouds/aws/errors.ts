@@ -10,7 +10,7 @@ import type { Region } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 
 export interface AwsCall {
-  readonly service: "ec2" | "ebs" | "sts";
+  readonly service: "ec2" | "ebs" | "sts" | "ssm" | "sns";
   readonly operation: string;
   readonly region: Region;
   /** What it is done to. */
@@ -45,7 +45,12 @@ const CODES: readonly (readonly [ErrorCode, readonly string[]])[] = [
     "not-found",
     ["InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound", "ResourceNotFoundException"],
   ],
-  ["already-exists", ["InvalidAMIName.Duplicate"]],
+  ["not-found", ["ParameterNotFound", "ParameterVersionNotFound", "InvalidResourceId", "NotFoundException"]],
+  ["already-exists", ["InvalidAMIName.Duplicate", "ParameterAlreadyExists"]],
+  ["quota", ["ParameterLimitExceeded"]],
+  ["forbidden", ["AuthorizationErrorException", "KMSAccessDeniedException"]],
+  ["throttled", ["TooManyUpdates", "KMSThrottlingException"]],
+  ["conflict", ["HierarchyTypeMismatchException"]],
   ["quota", ["ResourceLimitExceeded", "SnapshotLimitExceeded", "ServiceQuotaExceededException", "TagLimitExceeded"]],
   ["quota", ["AMIQuotaExceeded", "ImageQuotaExceeded", "PublicImageLimitExceeded", "PendingSnapshotLimitExceeded"]],
   ["conflict", ["InvalidSnapshot.InUse", "IncorrectState", "ConflictException", "IdempotentParameterMismatch"]],

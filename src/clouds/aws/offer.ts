@@ -6,6 +6,7 @@ import type { CallContext } from "../../lib/call.ts";
 import type { Audience, CloudImage, ImageSpec, Region } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, rootSnapshot } from "./account.ts";
+import { point, putBack } from "./parameters.ts";
 import { forEachOf, until } from "./waiting.ts";
 
 /** Regions changed at a time: all, so that users see the image everywhere at once. */
@@ -23,12 +24,17 @@ export async function offer(
   await forEachOf(images, AT_ONCE, async (image) => {
     if (audience.to === "nobody") return setAudience(account, image, [], call);
     await letIn(account, image, audienceIds(audience), call);
+    if (spec.aws?.parameter) await point(account, image, spec.aws.parameter, call);
     if (spec.endOfLife) await deprecateAtEnd(account, image, spec.endOfLife, audience.to === "public", call);
   });
 }
 
 export async function withdraw(account: Account, images: readonly CloudImage[], call: CallContext): Promise<void> {
-  await forEachOf(images, AT_ONCE, (image) => setAudience(account, image, [], call));
+  await forEachOf(images, AT_ONCE, async (image) => {
+    const found = await account.imageById(image.id, image.region, call);
+    if (found) await putBack(account, found, image.region, { keep: false }, call);
+    await setAudience(account, image, [], call);
+  });
 }
 
 export function audienceIds(audience: Audience): string[] {

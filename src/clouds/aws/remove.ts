@@ -3,6 +3,7 @@ import { codeOf } from "../../lib/errors.ts";
 import type { Region } from "../../model.ts";
 import type { CloudResource } from "../cloud.ts";
 import { type Account, snapshotsIn } from "./account.ts";
+import { putBack } from "./parameters.ts";
 import { DISK_KEY } from "./tags.ts";
 
 /**
@@ -17,6 +18,7 @@ export async function remove(account: Account, resource: CloudResource, call: Ca
   const image = await account.imageById(id, region, call);
   const snapshots = new Set(image ? snapshotsIn(image) : []);
   if (image) {
+    await putBack(account, image, region, { keep: false }, call);
     await absentIsFine(
       account.connection.ec2(region, "DeregisterImage", id, call, (ec2, send) =>
         ec2.deregisterImage({ ImageId: id }, send),

@@ -10,6 +10,7 @@ import type { CloudImage, LifecycleState } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, isDeprecated, isReady } from "./account.ts";
 import { endOfLifeTime, letIn, setAudience } from "./offer.ts";
+import { putBack } from "./parameters.ts";
 import { END_OF_LIFE, fromAws, OFFERED, STATE, toAws } from "./tags.ts";
 import { until } from "./waiting.ts";
 
@@ -31,14 +32,18 @@ export async function setState(account: Account, image: CloudImage, state: Lifec
     case "candidate":
       await enable(account, image, found, call);
       await undeprecate(account, image, found, call);
+      await putBack(account, found, region, { keep: false }, call);
       return setAudience(account, image, [], call);
     case "active":
       await enable(account, image, found, call);
       return undeprecate(account, image, found, call);
     case "deprecated":
       await enable(account, image, found, call);
+      // Who starts a deprecated image gets what it was; better than a name that leads nowhere.
+      await putBack(account, found, region, { keep: true }, call);
       return deprecate(account, image, found, call);
     case "obsolete":
+      await putBack(account, found, region, { keep: false }, call);
       return disable(account, image, found, call);
     default:
       throw new CloudError("unsupported", `AWS has no state ${state}; remove removes.`, {

@@ -16,6 +16,8 @@ export const OWNER_VALUE = "slipway";
 export const STATE = "slipway:state";
 /** On images that have an end-of-life date. */
 export const END_OF_LIFE = "slipway:end-of-life";
+/** On images that a parameter may name: which. */
+export const PARAMETER = "slipway:parameter";
 /** On disabled images: who was let in before. `-2`, `-3` … when one tag is too short. */
 export const OFFERED = "slipway:offered";
 
@@ -28,6 +30,7 @@ export function tagsFor(spec: ImageSpec, diskBytes: number): Record<string, stri
     [KEY]: spec.key,
     [DISK_KEY]: spec.diskKey,
     [DISK_BYTES]: String(diskBytes),
+    ...(spec.aws?.parameter ? { [PARAMETER]: spec.aws.parameter } : {}),
     ...(spec.endOfLife ? { [END_OF_LIFE]: spec.endOfLife } : {}),
   };
   const wrong = problemWith(tags);

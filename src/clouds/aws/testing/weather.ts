@@ -70,7 +70,7 @@ export async function openWeather(changes: Partial<AwsOptions> = {}) {
         account: AWS_PUBLISHER.account,
         homeRegion: spec.homeRegion,
         credentials: AWS_PUBLISHER,
-        endpoints: { ec2: served.url, ebs: served.url, sts: served.url },
+        endpoints: { ec2: served.url, ebs: served.url, sts: served.url, ssm: served.url, sns: served.url },
         ca: authority.ca,
         pace: HURRIED,
         inFlight: 8,
