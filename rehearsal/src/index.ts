@@ -64,6 +64,8 @@ export interface Rehearsal {
     readonly aws: AwsKey;
     /** Of an account that has nothing to do with the release: what it sees, everybody sees. */
     readonly awsOutsider: AwsKey;
+    /** A topic of that account's. */
+    readonly awsTopic: string;
     readonly azure: AzureAccount;
     /** A key file's contents, and what the account publishes to. */
     readonly gcp: { readonly project: string; readonly bucket: string; readonly serviceAccount: object };
@@ -89,6 +91,8 @@ export type AzureAccount = Pick<
   AzureOptions,
   "tenantId" | "clientId" | "clientSecret" | "subscriptionId" | "resourceGroup" | "storageAccount"
 >;
+
+const AWS_TOPIC = `arn:aws:sns:us-east-1:${AWS_PUBLISHER.account}:images`;
 
 /** The account of the pretended Azure, with the names of the real one's staging set-up. */
 export const AZURE_ACCOUNT: AzureAccount = {
@@ -161,6 +165,7 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
       caPem: authority.ca,
       credentials: {
         aws: options.aws?.keys?.[0] ?? AWS_PUBLISHER,
+        awsTopic: AWS_TOPIC,
         awsOutsider: options.aws?.keys?.[1] ?? AWS_OUTSIDER,
         azure: pickAccount(account),
         gcp: {
@@ -199,7 +204,7 @@ function createSimulators({ aws, azure, gcp, registry, blobDir }: RehearsalOptio
     return { blobDir: path };
   };
   return {
-    aws: createAwsSimulator({ ...folder("aws"), ...aws }),
+    aws: createAwsSimulator({ ...folder("aws"), topics: [AWS_TOPIC], ...aws }),
     azure: createAzureSimulator({ ...AZURE_ACCOUNT, ...AZURE_SETUP, ...folder("azure"), ...azure }),
     gcp: createGcpSimulator({ ...GCP_ACCOUNT, ...gcp }),
     registry: createRegistrySimulator({ credentials: REGISTRY_ACCOUNT, tokenAuth: true, ...registry }),

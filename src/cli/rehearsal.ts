@@ -22,6 +22,7 @@ export interface RunningRehearsal {
   readonly caPem: string;
   readonly credentials: {
     readonly aws: { readonly account: string; readonly accessKeyId: string; readonly secretAccessKey: string };
+    readonly awsTopic: string;
     readonly awsOutsider: { readonly accessKeyId: string; readonly secretAccessKey: string };
     readonly azure: {
       readonly tenantId: string;
@@ -128,6 +129,7 @@ export async function writeRehearsalConfig(
           access_key_id: awsOutsider.accessKeyId,
           secret_access_key: await secret("aws-witness", awsOutsider.secretAccessKey),
         },
+        sns_topic: rehearsal.credentials.awsTopic,
         endpoints: awsEndpoints,
         ca_file: "ca.crt",
       },

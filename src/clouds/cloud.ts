@@ -110,6 +110,12 @@ export interface Cloud {
    */
   witness?(images: readonly CloudImage[], call: CallContext): Promise<readonly boolean[]>;
 
+  /**
+   * Tells the cloud's own subscribers. Left out where the target names no place for it. Not convergent: a repeat is a
+   * second notice. @throws CloudError
+   */
+  notify?(notice: Notice, call: CallContext): Promise<void>;
+
   /** @throws CloudError `unsupported` for a state this cloud cannot express; `can.states` says so beforehand. */
   setState(image: CloudImage, state: LifecycleState, call: CallContext): Promise<void>;
   /**
@@ -124,6 +130,14 @@ export interface Cloud {
 
   /** Closes connections. */
   close(): Promise<void>;
+}
+
+/** One image version in one target has become something else. */
+export interface Notice {
+  readonly change: "offered" | "deprecated" | "withdrawn";
+  readonly spec: ImageSpec;
+  /** Where. */
+  readonly images: readonly CloudImage[];
 }
 
 /** What a disk has to look like. Checked before a byte is sent. */

@@ -185,6 +185,7 @@ export function limited(driver: Cloud, limits: Limits): Cloud {
     register: (staged, spec, call) => calls(call.signal, () => driver.register(staged, spec, call)),
     offer: (images, spec, to, call) => calls(call.signal, () => driver.offer(images, spec, to, call)),
     withdraw: (images, spec, call) => calls(call.signal, () => driver.withdraw(images, spec, call)),
+    ...(driver.notify && { notify: (notice, call) => calls(call.signal, () => driver.notify!(notice, call)) }),
     setState: (image, state, call) => calls(call.signal, () => driver.setState(image, state, call)),
     ...(driver.retag
       ? {
@@ -199,7 +200,17 @@ export function limited(driver: Cloud, limits: Limits): Cloud {
 
 /** One change that a dry run did not make. */
 export interface Intention {
-  readonly verb: "upload" | "register" | "replicate" | "offer" | "withdraw" | "setState" | "retag" | "remove" | "tidy";
+  readonly verb:
+    | "upload"
+    | "register"
+    | "replicate"
+    | "offer"
+    | "withdraw"
+    | "notify"
+    | "setState"
+    | "retag"
+    | "remove"
+    | "tidy";
   readonly what: string;
   readonly region?: string;
 }
@@ -230,6 +241,11 @@ export function dryRun(driver: Cloud, tell: (intention: Intention) => void): Clo
     async withdraw(images) {
       for (const { name, region } of images) tell({ verb: "withdraw", what: name, region });
     },
+    ...(driver.notify && {
+      async notify({ change, spec }) {
+        tell({ verb: "notify", what: `${spec.name} ${change}` });
+      },
+    }),
     async setState({ name, region }, state) {
       tell({ verb: "setState", what: `${name} → ${state}`, region });
     },

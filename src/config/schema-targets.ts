@@ -55,6 +55,12 @@ const aws = z.strictObject({
     .describe(
       "Credentials of another account without rights in this one: before an offer it must not see the images, afterwards it must.",
     ),
+  sns_topic: z
+    .string()
+    .regex(/^arn:aws(-[a-z]+)*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_.-]{1,256}$/, "is not the ARN of an SNS topic")
+    .refine((arn) => !arn.endsWith(".fifo"), "a FIFO topic is not supported: nothing of a notice needs an order")
+    .optional()
+    .describe("ARN of a topic that is told when images are offered, deprecated or withdrawn."),
   endpoints: z
     .strictObject({ ec2: endpoint, ebs: endpoint, s3: endpoint, sts: endpoint, ssm: endpoint, sns: endpoint })
     .partial()

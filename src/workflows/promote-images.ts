@@ -7,6 +7,7 @@ import { reportOf } from "../lib/errors.ts";
 import type { ErrorLike } from "../model.ts";
 import type { Choice, ChosenContainer } from "./chosen.ts";
 import type { Prepared } from "./groups.ts";
+import { notify } from "./notify.ts";
 import { containerOutcome, type ImageOutcome, imageOutcome, type OfferOutcome } from "./offer-outcome.ts";
 import type { Services } from "./services.ts";
 import { type LookedAt, type LookedChosen, lookAtImagesStep } from "./steps/look-at-images.ts";
@@ -23,6 +24,7 @@ export interface PromoteInput extends Choice {
 
 export const promoteImages = defineWorkflow({
   name: "promote-images",
+  version: 2,
   async run(flow: Flow<Services>, input: PromoteInput): Promise<OfferOutcome> {
     const choice = { images: input.images, containers: input.containers };
     const looked = await flow.step(lookAtImagesStep, choice, { key: "look" });
@@ -60,6 +62,11 @@ export const promoteImages = defineWorkflow({
         })),
       },
       { key: "record" },
+    );
+    await notify(
+      flow,
+      "offered",
+      batch.filter(({ target }) => stateOf(target) === "active"),
     );
     const images = looked.images.map((image) => {
       const state = stateOf(image.target);

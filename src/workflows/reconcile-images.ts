@@ -8,6 +8,7 @@ import type { ErrorLike, Region } from "../model.ts";
 import { attest } from "./attest.ts";
 import type { Choice, ChosenContainer } from "./chosen.ts";
 import type { Drift } from "./drift.ts";
+import { notify } from "./notify.ts";
 import type { Services } from "./services.ts";
 import { compareImagesStep, concerns, concernsContainer } from "./steps/compare-images.ts";
 import { healImageStep, recordHealedStep } from "./steps/heal-image.ts";
@@ -80,6 +81,8 @@ async function heal(
       : await flow.step(healImageStep, { image, make, offer }, { key: `heal ${id}` });
   if (make.length + offer.length + adopt.length > 0) {
     await flow.step(recordHealedStep, { image, healed, adopt }, { key: `record ${id}` });
+    const offered = healed.images.filter(({ state, region }) => state === "active" && offer.includes(region));
+    await notify(flow, "offered", [{ target: image.target, spec: image.spec, images: offered }]);
   }
   const retagged = image.images.filter((one) => regionsOf("wrong-tags").includes(one.region));
   const wrong =

@@ -4,7 +4,7 @@
  *   per target: survey → upload → read back → register → replicate        (nothing is offered)
  *   (directly:  survey → upload to each region → read back and register in each)
  *   barrier:    all targets and regions, or a quorum
- *   then:       offer in one batch, take back if part of it fails → record and announce → attest → tidy
+ *   then:       offer in one batch, take back if part of it fails → record and announce → notify → attest → tidy
  */
 import type { PlannedImage } from "../compose/index.ts";
 import { defineWorkflow, type Flow } from "../durable/index.ts";
@@ -13,6 +13,7 @@ import type { CloudImage, ErrorLike, Region } from "../model.ts";
 import { attest } from "./attest.ts";
 import { meetsPolicy } from "./barrier.ts";
 import type { DiskGroup, GroupOutcome, Journey, Prepared, TargetOutcome } from "./groups.ts";
+import { type Changed, notify } from "./notify.ts";
 import { versionOf } from "./placements.ts";
 import { registerEach } from "./register-each.ts";
 import type { Services } from "./services.ts";
@@ -29,7 +30,7 @@ import { type Uploaded, uploadDiskStep } from "./steps/upload-disk.ts";
 
 export const releaseDisk = defineWorkflow({
   name: "release-disk",
-  version: 2,
+  version: 3,
   async run(flow: Flow<Services>, group: DiskGroup): Promise<GroupOutcome> {
     const journeys: Journey[] = [];
     for (const item of group.items) journeys.push({ item, spec: imageSpec(item, await regionsOf(flow, item)) });
@@ -175,6 +176,8 @@ async function offer(
       state: stateOf(done.target),
     }));
     await flow.step(recordReleaseStep, { facts: group.facts, released }, { key: "record" });
+    const offered = released.filter((done) => done.state === "active").map((done) => done.prepared);
+    await notify(flow, "offered", offered.map(whatIsNew));
     const versions = [...new Set(released.map(({ item }) => versionOf(group.facts, item).id))];
     unattested = await attest(flow, { versions, containers: [] });
     await tidy(flow, ready);
@@ -188,6 +191,11 @@ async function offer(
     ...(offerSeconds === undefined ? {} : { offerSeconds }),
     ...(unattested === undefined ? {} : { unattested }),
   };
+}
+
+/** What was public before is no news. */
+function whatIsNew({ target, spec, images }: Prepared): Changed {
+  return { target, spec, images: images.filter((image) => image.state !== "active") };
 }
 
 /** What is left behind costs a little; it takes nothing from what was released. */

@@ -79,6 +79,7 @@ test("an image is made, offered in every region, recorded and announced with its
     "replicate-image",
     "offer-images",
     "record-release",
+    "notify-subscribers",
     "attest-release",
     "tidy-staged",
   ]);

@@ -6,6 +6,7 @@ import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { reportOf } from "../lib/errors.ts";
 import type { ErrorLike } from "../model.ts";
 import type { Choice, ChosenContainer } from "./chosen.ts";
+import { notify } from "./notify.ts";
 import {
   type ContainerOutcome,
   containerOutcome,
@@ -26,6 +27,7 @@ export interface RollBackInput extends Choice {
 
 export const rollBackRelease = defineWorkflow({
   name: "roll-back-release",
+  version: 2,
   async run(flow: Flow<Services>, input: RollBackInput): Promise<OfferOutcome> {
     const choice = { images: input.images, containers: input.containers };
     const looked = await flow.step(lookAtImagesStep, choice, { key: "look" });
@@ -65,6 +67,11 @@ export const rollBackRelease = defineWorkflow({
         { key: "record" },
       );
     }
+    await notify(
+      flow,
+      input.to === "candidate" ? "withdrawn" : "deprecated",
+      news.map(({ chosen: { target, spec }, changed }) => ({ target, spec, images: changed })),
+    );
     const all = looked.containers.map(
       (one) =>
         containers.find(

@@ -48,6 +48,14 @@ async function catalog(): Promise<string[]> {
   return [...states];
 }
 
+/** The parameter's image in each region, as users would have it; and what subscribers were told, each once. */
+function outside() {
+  const { state } = stage.rehearsal.simulators.aws;
+  const named = state.parameters.all().map(({ region, versions }) => `${region} ${versions.at(-1)?.value}`);
+  const told = [...state.topics.values()].flatMap(({ messages }) => messages.map(({ message }) => JSON.parse(message)));
+  return { named: named.sort(), told: [...new Set(told.map(({ change, name }) => `${name} ${change}`))] };
+}
+
 async function topics(part: string): Promise<string[]> {
   const events = JSON.parse(
     (await stage.slipway(["events", "list", "--sent", "--topic", part, "--output", "json"])).stdout,
@@ -72,6 +80,8 @@ test("promoted, killed after every step and every effect: all of it is out, once
     "promoted.v1.container.rc.fedora-minimal",
   ]);
   expect(await topics("published.v1.aws")).toHaveLength(1);
+  const amis = stage.rehearsal.simulators.aws.state.images().map(({ region, id }) => `${region} ${id}`);
+  expect(outside()).toEqual({ named: amis.sort(), told: [`${AMI} offered`] });
 
   const again = await stage.slipway(["images", "promote", COMPOSE, "--output", "json"]);
   expect(JSON.parse(again.stdout)).toMatchObject({ result: "nothing" });
@@ -81,6 +91,7 @@ test("promoted, killed after every step and every effect: all of it is out, once
   expect(await catalog()).toEqual(["candidate"]);
   expect(floating()).toEqual(before);
   expect(await topics("rolled_back.v1")).toHaveLength(4);
+  expect(outside()).toEqual({ named: [], told: [`${AMI} offered`, `${AMI} withdrawn`] });
 }, 600_000);
 
 test("a region is down: the rest is taken back, exit 77, and a repeat does what was left", async () => {

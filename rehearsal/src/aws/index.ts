@@ -30,6 +30,8 @@ export interface AwsSimulatorOptions {
   readonly behaviour?: Partial<AwsBehaviour>;
   /** Settings every account starts with in every region. */
   readonly settings?: Partial<RegionSettings>;
+  /** ARNs of topics that are there from the beginning. */
+  readonly topics?: readonly string[];
   /** Milliseconds since 1970 for everything the simulator dates; signatures are checked against the real time. */
   readonly clock?: () => number;
   /** Where block contents are spooled; absent: in memory. */
@@ -66,6 +68,13 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
     settings: options.settings ?? {},
     blobDir: options.blobDir,
   });
+  const addTopics = () => {
+    for (const arn of options.topics ?? []) {
+      const [, , , region = "", account = ""] = arn.split(":");
+      state.topics.set(arn, { arn, account, region, messages: [] });
+    }
+  };
+  addTopics();
 
   async function respond(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const requestId = randomUUID();
@@ -133,6 +142,7 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
     reset() {
       state.clear();
       objects.clear();
+      addTopics();
     },
     close: () => state.blocks.close(),
   };

@@ -106,9 +106,14 @@ describe("SNS", () => {
     const sns = aws.sns();
     const { TopicArn } = await sns.send(new CreateTopicCommand({ Name: "images" }));
     expect(TopicArn).toBe("arn:aws:sns:us-east-1:111122223333:images");
-    const said = await sns.send(new PublishCommand({ TopicArn, Message: '{"ü":1}', Subject: "New" }));
+    const said = await sns.send(
+      new PublishCommand({
+        ...{ TopicArn, Message: '{"ü":1}', Subject: "New" },
+        MessageAttributes: { arch: { DataType: "String", StringValue: "x86_64" } },
+      }),
+    );
     expect(aws.state.topics.get(TopicArn ?? "")?.messages).toEqual([
-      { id: said.MessageId, subject: "New", message: '{"ü":1}' },
+      { id: said.MessageId, subject: "New", message: '{"ü":1}', attributes: { arch: "x86_64" } },
     ]);
     const refused: [object, string][] = [
       [{ Message: "" }, "InvalidParameter"],
@@ -116,6 +121,7 @@ describe("SNS", () => {
       [{ Message: "x", Subject: "two\nlines" }, "InvalidParameter"],
       [{ Message: "x", MessageGroupId: "g" }, "InvalidParameter"],
       [{ Message: "{}", MessageStructure: "json" }, "InvalidParameter"],
+      [{ Message: "x", MessageAttributes: { a: { DataType: "Text", StringValue: "b" } } }, "ParameterValueInvalid"],
       [{ Message: "x", TopicArn: `${TopicArn}-2` }, "NotFound"],
     ];
     for (const [fields, name] of refused) {

@@ -15,7 +15,15 @@ export interface AwsTopic {
   readonly arn: string;
   readonly account: string;
   readonly region: string;
-  readonly messages: { readonly id: string; readonly subject: string | undefined; readonly message: string }[];
+  readonly messages: AwsMessage[];
+}
+
+export interface AwsMessage {
+  readonly id: string;
+  readonly subject: string | undefined;
+  readonly message: string;
+  /** What subscriptions may filter by. */
+  readonly attributes: Readonly<Record<string, string>>;
 }
 
 /** SNS takes messages of 256 KiB. */
@@ -92,8 +100,27 @@ function publish(call: SnsCall): XmlValue {
     throw invalid("Message Structure - No default entry in JSON message body");
   }
   const id = randomUUID();
-  topic.messages.push({ id, subject, message });
+  topic.messages.push({ id, subject, message, attributes: attributesOf(query) });
   return { MessageId: id };
+}
+
+/** @see https://docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html */
+function attributesOf(query: Query): Record<string, string> {
+  const attributes: Record<string, string> = {};
+  for (const entry of query.structures("MessageAttributes.entry")) {
+    const name = entry.text("Name") ?? "";
+    const value = entry.under("Value");
+    const type = value.text("DataType") ?? "";
+    const text = value.text("StringValue") ?? value.text("BinaryValue") ?? "";
+    if (!/^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,255}$/.test(name) || !/^(String|String\.Array|Number|Binary)$/.test(type)) {
+      throw new AwsFault("ParameterValueInvalid", `The message attribute '${name}' has an invalid name or type.`);
+    }
+    if (text === "") {
+      throw new AwsFault("ParameterValueInvalid", `The message attribute '${name}' must contain a non-empty value.`);
+    }
+    attributes[name] = text;
+  }
+  return attributes;
 }
 
 function topicOf({ state, caller, query }: SnsCall, action: string): AwsTopic {

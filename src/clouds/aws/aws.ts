@@ -9,10 +9,11 @@ import type { CallContext } from "../../lib/call.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { GiB } from "../../lib/units.ts";
 import type { CloudImage, Region } from "../../model.ts";
-import type { Cloud, CloudResource, Found } from "../cloud.ts";
+import type { Cloud, CloudResource, Found, Notice } from "../cloud.ts";
 import { isReady, openAccount, stagedOf } from "./account.ts";
 import { check } from "./check.ts";
 import { type ConnectionOptions, connect } from "./connection.ts";
+import { notify } from "./notify.ts";
 import { offer, withdraw } from "./offer.ts";
 import { quotas } from "./quotas.ts";
 import { diskBehind, readBack } from "./read-back.ts";
@@ -44,6 +45,8 @@ export interface AwsOptions extends Omit<ConnectionOptions, "connections" | "pac
   readonly pace?: Partial<Pace> | undefined;
   /** Credentials of an account that has nothing to do with this one: what it sees, everybody sees. */
   readonly witness?: ConnectionOptions["credentials"] | undefined;
+  /** ARN of the SNS topic that is told what has changed. */
+  readonly topic?: string | undefined;
 }
 
 const IN_FLIGHT = 128;
@@ -59,7 +62,9 @@ export function openAws(options: AwsOptions): Cloud {
     account: options.account,
     homeRegion: options.homeRegion,
     offer: options.offer ?? "public",
+    topic: options.topic,
   } as const;
+  const { topic } = options;
 
   return {
     name: "aws",
@@ -150,6 +155,7 @@ export function openAws(options: AwsOptions): Cloud {
     replicate: (image, spec, regions, call) => replicate(account, image, spec, regions, call),
     offer: (images, spec, audience, call) => offer(account, images, spec, audience, call),
     withdraw: (images, _spec, call) => withdraw(account, images, call),
+    ...(topic && { notify: (notice: Notice, call: CallContext) => notify(account, topic, notice, call) }),
     setState: (image, state, call) => setState(account, image, state, call),
     retag: (image, spec, call) => retag(account, image, spec, call),
     remove: (what, call) => remove(account, what, call),

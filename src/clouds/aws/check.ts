@@ -13,6 +13,7 @@ import type { Account } from "./account.ts";
 import { checkParameters } from "./check-parameters.ts";
 import type { SendOptions } from "./connection.ts";
 import { vendorOf } from "./errors.ts";
+import { regionOf } from "./notify.ts";
 import { ZERO_BLOCK, ZERO_SHA256 } from "./send-blocks.ts";
 import { asCompleted } from "./waiting.ts";
 
@@ -22,6 +23,8 @@ export interface CheckOptions {
   readonly homeRegion: Region;
   /** What is to be done with the images: decides whether a setting that forbids sharing is an error. */
   readonly offer: "public" | "accounts" | "nobody";
+  /** ARN of a topic that will be told. */
+  readonly topic?: string | undefined;
 }
 
 /** Well-formed, and nobody's. */
@@ -47,6 +50,7 @@ export async function check(
     ...(homes.has(region) ? [() => checkEbs(account, region, call)] : []),
     () => checkParameters(account, region, parametersIn(specs, region), call),
   ]);
+  if (options.topic !== undefined) jobs.push(() => checkTopic(account, options.topic!, call));
   for await (const found of asCompleted(jobs, 8, (job) => job())) findings.push(...found);
   return [...identity, ...findings];
 }
@@ -233,6 +237,24 @@ async function checkEbs(account: Account, region: Region, call: CallContext): Pr
     }
   }
   return findings;
+}
+
+/** An empty message is refused, by a topic that is there and would take another. Nobody is told anything. */
+async function checkTopic(account: Account, TopicArn: string, call: CallContext): Promise<Finding[]> {
+  const region = regionOf(TopicArn);
+  try {
+    await account.connection.sns(region, "Publish", TopicArn, call, (sns, send) =>
+      sns.publish({ TopicArn, Message: "" }, send),
+    );
+  } catch (error) {
+    if (codeOf(error) === "not-found") {
+      const next = `Make it (aws sns create-topic --region ${region}), or correct the target's sns_topic.`;
+      return [{ ...findingFor(error, "sns_topic", region), message: `There is no topic ${TopicArn}.`, next }];
+    }
+    const finding = denied(error, "sns:Publish", region);
+    if (finding) return [finding];
+  }
+  return [];
 }
 
 /** A finding for a refusal; any other answer (a dry run that would have worked, a missing image) means allowed. */
