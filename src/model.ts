@@ -85,7 +85,27 @@ export interface ImageSpec {
 export interface AwsSettings {
   /** Parameter Store's name for the newest of its kind; written in every region when the image is offered. */
   readonly parameter?: string;
+  /** Default: what the architecture allows, UEFI preferred. */
+  readonly bootMode?: "legacy-bios" | "uefi" | "uefi-preferred";
+  /** `v2.0`, the default: metadata only with a token. `optional`: as the account or whoever starts it says. */
+  readonly imds?: "v2.0" | "optional";
+  readonly tpm?: "v2.0";
+  /** Whether the image has the drivers for enhanced networking. Default: it has. */
+  readonly ena?: boolean;
+  readonly sriov?: boolean;
+  /** The root volume of instances. Default: gp3, as large as the disk. */
+  readonly volume?: {
+    readonly type?: AwsVolumeType;
+    readonly sizeGiB?: number;
+    readonly iops?: number;
+    /** MiB/s. */
+    readonly throughput?: number;
+  };
+  /** The UEFI variable store, base64. */
+  readonly uefiData?: string;
 }
+
+export type AwsVolumeType = "gp2" | "gp3" | "io1" | "io2" | "standard";
 
 /** candidate: registered, not offered. The rest as the glossary's table maps them to each cloud. */
 export type LifecycleState = "candidate" | "active" | "deprecated" | "obsolete" | "removed";

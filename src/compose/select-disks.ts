@@ -84,13 +84,13 @@ function planDisk(
   const text = fillTemplate(rule.description, values);
   return {
     ...plannedBase(selecting, artifact, target, values, { text, place: `${place}.description` }),
-    ...namesFor(target, rule, values, place),
+    ...namesFor(target, rule, artifact.arch, values, place),
   };
 }
 
 type Names = Pick<PlannedImage, "name" | "definition" | "version" | "family" | "aws">;
 
-function namesFor(target: PlanTarget, rule: ImageRule, values: PlaceholderValues, place: string): Names {
+function namesFor(target: PlanTarget, rule: ImageRule, arch: Arch, values: PlaceholderValues, place: string): Names {
   const fill = (field: "name" | "definition" | "version" | "family") => {
     const template = rule[field];
     if (template === undefined) throw badName(`${place}.${field}`, `target ${target.name} needs it and it is not set`);
@@ -110,7 +110,7 @@ function namesFor(target: PlanTarget, rule: ImageRule, values: PlaceholderValues
     case "aws":
       return {
         name: checkName("aws", fill("name"), `${place}.name`),
-        ...awsSettings(rule.aws, values, `${place}.aws`),
+        ...awsSettings(rule.aws, arch, values, `${place}.aws`),
       };
     case "local":
       return { name: checkName("local", fill("name"), `${place}.name`) };

@@ -354,4 +354,33 @@ describe("what only AWS has", () => {
   ])("%s is refused", (parameter, why) => {
     expect(() => select(both, withAws({ parameter }))).toThrow(why);
   });
+
+  test("attributes reach what is planned", () => {
+    const aws = {
+      boot_mode: "uefi",
+      tpm: "v2.0",
+      imds: "optional",
+      volume: { type: "io2", iops: 500, size_gib: 10 },
+    } as const;
+    const { items } = select(both, withAws(aws));
+    expect(items[0]?.aws).toEqual({
+      ...{ bootMode: "uefi", tpm: "v2.0", imds: "optional" },
+      volume: { type: "io2", iops: 500, sizeGiB: 10 },
+    });
+  });
+
+  test.each<[NonNullable<System["images"][number]["aws"]>, string]>([
+    [{ tpm: "v2.0" }, "a TPM needs boot_mode: uefi"],
+    [{ boot_mode: "uefi-preferred" }, "boot with uefi only"],
+    [{ boot_mode: "legacy-bios", uefi_data: "AAAA" }, ""],
+    [{ ena: false }, "no other network than ENA"],
+    [{ volume: { type: "io1" } }, "needs it"],
+    [{ volume: { iops: 100 } }, "has 3000 to 16000"],
+    [{ volume: { type: "gp2", iops: 3000 } }, "has none to choose"],
+    [{ volume: { type: "io2", iops: 500, throughput: 125 } }, "only gp3"],
+    [{ volume: { throughput: 800 } }, "at most a quarter of iops (3000)"],
+  ])("%j contradicts itself or the architecture: a plan error", (aws, why) => {
+    expect(() => select(both, withAws(aws))).toThrow(why);
+    expect(() => select(both, withAws(aws))).toThrow(/images\[0\]\.aws\./);
+  });
 });

@@ -1,4 +1,4 @@
-import type { Arch, Artifact, AwsSettings, CloudName, ComposeStatus, Region } from "../model.ts";
+import type { Arch, Artifact, AwsSettings, AwsVolumeType, CloudName, ComposeStatus, Region } from "../model.ts";
 import type { ComposeId, ComposeType } from "./compose-id.ts";
 import type { Label } from "./label.ts";
 
@@ -91,6 +91,20 @@ export interface Condition {
 
 export interface AwsRule {
   readonly parameter?: string | undefined;
+  readonly boot_mode?: AwsSettings["bootMode"] | undefined;
+  readonly imds?: AwsSettings["imds"] | undefined;
+  readonly tpm?: AwsSettings["tpm"] | undefined;
+  readonly ena?: boolean | undefined;
+  readonly sriov?: boolean | undefined;
+  readonly volume?:
+    | {
+        readonly type?: AwsVolumeType | undefined;
+        readonly size_gib?: number | undefined;
+        readonly iops?: number | undefined;
+        readonly throughput?: number | undefined;
+      }
+    | undefined;
+  readonly uefi_data?: string | undefined;
 }
 
 export interface ImageRule {

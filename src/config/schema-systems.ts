@@ -56,12 +56,43 @@ const condition = z.strictObject({
   prerelease: z.boolean().optional().describe("True: before a release only."),
 });
 
+/** AWS takes 64 KiB of variables. */
+const MAX_UEFI_DATA = 64 * 1024;
+
 const aws = z.strictObject({
   parameter: template()
     .optional()
     .describe(
       "Parameter Store's name for the newest image, written in every region when it is offered: `/fedora/{channel}/{arch}/latest`.",
     ),
+  boot_mode: z
+    .enum(["legacy-bios", "uefi", "uefi-preferred"])
+    .optional()
+    .describe("Default: `uefi` for aarch64, else `uefi-preferred`."),
+  imds: z
+    .enum(["v2.0", "optional"])
+    .optional()
+    .describe("`v2.0`: instance metadata only with a token. `optional`: the image says nothing. Default: `v2.0`."),
+  tpm: z.enum(["v2.0"]).optional().describe("NitroTPM. Needs `boot_mode: uefi`."),
+  ena: z.boolean().optional().describe("Whether the image has a driver for ENA. Default: it has."),
+  sriov: z
+    .boolean()
+    .optional()
+    .describe("Whether the image has a driver for Intel's 82599 virtual functions. Default: it has."),
+  volume: z
+    .strictObject({
+      type: z.enum(["gp2", "gp3", "io1", "io2", "standard"]).optional().describe("Default: gp3."),
+      size_gib: z.int().min(1).max(16384).optional().describe("Default: the disk's size. Never smaller than that."),
+      iops: z.int().min(1).optional(),
+      throughput: z.int().min(1).optional().describe("MiB/s; gp3 only."),
+    })
+    .optional()
+    .describe("The root volume of instances."),
+  uefi_data: z
+    .base64("is not base64")
+    .max(MAX_UEFI_DATA)
+    .optional()
+    .describe("The UEFI variable store, base64, with keys for secure boot."),
 });
 
 const imageRule = z.strictObject({

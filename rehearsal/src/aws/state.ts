@@ -72,6 +72,8 @@ export interface AwsImage {
   readonly sriovNetSupport: string | undefined;
   readonly bootMode: string | undefined;
   readonly tpmSupport: string | undefined;
+  /** Base64. */
+  readonly uefiData?: string | undefined;
   imdsSupport: string | undefined;
   deprecateAt: number | undefined;
   readonly permissions: Set<string>;

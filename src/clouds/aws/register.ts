@@ -1,6 +1,7 @@
-import type { ArchitectureValues, Image, RegisterImageRequest, Tag } from "@aws-sdk/client-ec2";
+import type { ArchitectureValues, EbsBlockDevice, Image, RegisterImageRequest, Tag } from "@aws-sdk/client-ec2";
 import type { CallContext } from "../../lib/call.ts";
 import { codeOf } from "../../lib/errors.ts";
+import { GiB } from "../../lib/units.ts";
 import type { Arch, CloudImage, ImageSpec, Region, StagedDisk } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, isReady, rootSnapshot } from "./account.ts";
@@ -109,11 +110,12 @@ export function foreignReason(image: Image): string {
 }
 
 /**
- * Flags as Fedora's images have them: ENA and SR-IOV for instances with enhanced networking, metadata only with a
- * token, UEFI where there is nothing else and where the instance type prefers it.
+ * Flags as Fedora's images have them, unless the spec says otherwise: ENA and SR-IOV for instances with enhanced
+ * networking, metadata only with a token, UEFI where there is nothing else and where the instance type prefers it.
  */
 function registration(staged: StagedDisk, spec: ImageSpec): RegisterImageRequest {
   const Architecture = architectureOf(spec.arch);
+  const { bootMode, imds = "v2.0", tpm, ena = true, sriov = true, uefiData } = spec.aws ?? {};
   return {
     Name: spec.name,
     // AMI descriptions take 255 printable ASCII characters.
@@ -121,14 +123,37 @@ function registration(staged: StagedDisk, spec: ImageSpec): RegisterImageRequest
     Architecture,
     VirtualizationType: "hvm",
     RootDeviceName: "/dev/sda1",
-    BlockDeviceMappings: [
-      { DeviceName: "/dev/sda1", Ebs: { SnapshotId: staged.id, VolumeType: "gp3", DeleteOnTermination: true } },
-    ],
-    EnaSupport: true,
-    SriovNetSupport: "simple",
-    BootMode: Architecture === "arm64" ? "uefi" : "uefi-preferred",
-    ImdsSupport: "v2.0",
+    BlockDeviceMappings: [{ DeviceName: "/dev/sda1", Ebs: rootVolume(staged, spec) }],
+    EnaSupport: ena,
+    ...(sriov ? { SriovNetSupport: "simple" } : {}),
+    BootMode: bootMode ?? (Architecture === "arm64" ? "uefi" : "uefi-preferred"),
+    ...(imds === "v2.0" ? { ImdsSupport: imds } : {}),
+    ...(tpm ? { TpmSupport: tpm } : {}),
+    ...(uefiData ? { UefiData: uefiData } : {}),
     TagSpecifications: [{ ResourceType: "image", Tags: toAws(tagsFor(spec, staged.diskBytes)) }],
+  };
+}
+
+/** The disk's size is known only now; a smaller volume would be refused in words that name neither. */
+function rootVolume(staged: StagedDisk, spec: ImageSpec): EbsBlockDevice {
+  const { type = "gp3", sizeGiB, iops, throughput } = spec.aws?.volume ?? {};
+  const least = Math.ceil(staged.diskBytes / GiB);
+  if (sizeGiB !== undefined && sizeGiB < least) {
+    throw new CloudError("invalid", `A root volume of ${sizeGiB} GiB is too small for a disk of ${least} GiB.`, {
+      cloud: "aws",
+      operation: "RegisterImage",
+      region: staged.region,
+      subject: spec.name,
+      next: "Raise aws.volume.size_gib in the system's rule, or leave it out.",
+    });
+  }
+  return {
+    SnapshotId: staged.id,
+    VolumeType: type,
+    DeleteOnTermination: true,
+    ...(sizeGiB === undefined ? {} : { VolumeSize: sizeGiB }),
+    ...(iops === undefined ? {} : { Iops: iops }),
+    ...(throughput === undefined ? {} : { Throughput: throughput }),
   };
 }
 

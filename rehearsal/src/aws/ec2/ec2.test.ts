@@ -89,6 +89,30 @@ const find = (client: EC2Client, id: string) => client.send(new DescribeImagesCo
 const publish = (id: string) =>
   new ModifyImageAttributeCommand({ ImageId: id, LaunchPermission: { Add: [{ Group: "all" }] } });
 
+test("UEFI variables and a volume's performance are kept, and refused where they make no sense", async () => {
+  const id = await registered({ UefiData: "QU1aTlVFRkk=" });
+  const attribute = await ec2.send(new DescribeImageAttributeCommand({ ImageId: id, Attribute: "uefiData" }));
+  expect(attribute.UefiData).toEqual({ Value: "QU1aTlVFRkk=" });
+  const refused: [Partial<RegisterImageCommandInput>, string][] = [
+    [{ UefiData: "not base64" }, "InvalidParameterValue"],
+    [{ UefiData: "QU1aTlVFRkk=", BootMode: "legacy-bios" }, "InvalidParameterCombination"],
+  ];
+  for (const [change, name] of refused) {
+    await expect(registered({ Name: "other", ...change })).rejects.toMatchObject({ name });
+  }
+  const volumes: [object, string][] = [
+    [{ VolumeType: "io1" }, "MissingParameter"],
+    [{ VolumeType: "gp2", Iops: 3000 }, "InvalidParameterCombination"],
+    [{ VolumeType: "gp3", Iops: 100 }, "InvalidParameterValue"],
+    [{ VolumeType: "gp3", Throughput: 800 }, "InvalidParameterValue"],
+    [{ VolumeType: "io2", Iops: 500, Throughput: 125 }, "InvalidParameterCombination"],
+  ];
+  for (const [volume, name] of volumes) {
+    const BlockDeviceMappings = [{ DeviceName: "/dev/sda1", Ebs: { SnapshotId: await completed(), ...volume } }];
+    await expect(registered({ Name: "other", BlockDeviceMappings })).rejects.toMatchObject({ name });
+  }
+});
+
 test("an image is registered with everything it was asked for, and found by name, tag and state", async () => {
   const id = await registered();
   const { Images } = await ec2.send(

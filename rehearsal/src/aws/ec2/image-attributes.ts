@@ -114,6 +114,8 @@ function attributeValue(call: Ec2Call, image: AwsImage, attribute: string) {
       return value(image.sriovNetSupport);
     case "tpmSupport":
       return value(image.tpmSupport);
+    case "uefiData":
+      return value(image.uefiData);
     case "blockDeviceMapping":
       return image.mappings.map((mapping) => describeMapping(call, image, mapping));
     default:

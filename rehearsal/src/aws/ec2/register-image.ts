@@ -30,6 +30,8 @@ export const registerImage: Ec2Operation = (call) => {
   if (tpmSupport !== undefined && bootMode !== "uefi") {
     throw new AwsFault("InvalidParameterCombination", "TPM support needs the boot mode uefi.");
   }
+  const uefiData = query.text("UefiData");
+  if (uefiData !== undefined) checkUefiData(uefiData, bootMode);
   const rootDeviceName = query.required("RootDeviceName");
   const mappings = query.structures("BlockDeviceMapping").map((mapping) => readMapping(call, mapping));
   if (!mappings.some((mapping) => mapping.deviceName === rootDeviceName)) {
@@ -59,6 +61,7 @@ export const registerImage: Ec2Operation = (call) => {
     bootMode: bootMode ?? (architecture === "arm64" ? "uefi" : undefined),
     tpmSupport,
     imdsSupport,
+    uefiData,
     deprecateAt: undefined,
     permissions: new Set(),
     tags,
@@ -100,6 +103,7 @@ function readMapping(call: Ec2Call, mapping: Query): BlockMapping {
   }
   const iops = ebs.integer("Iops");
   const throughput = ebs.integer("Throughput");
+  checkPerformance(ebs.text("VolumeType") ?? "standard", iops, throughput);
   return {
     deviceName,
     snapshotId: snapshot.id,
@@ -109,6 +113,35 @@ function readMapping(call: Ec2Call, mapping: Query): BlockMapping {
     ...(iops === undefined ? {} : { iops }),
     ...(throughput === undefined ? {} : { throughput }),
   };
+}
+
+/** @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html */
+function checkPerformance(type: string, iops: number | undefined, throughput: number | undefined): void {
+  if (iops === undefined && (type === "io1" || type === "io2")) {
+    throw new AwsFault("MissingParameter", `The parameter iops must be specified for ${type} volumes.`);
+  }
+  if (iops !== undefined && !["gp3", "io1", "io2"].includes(type)) {
+    throw new AwsFault("InvalidParameterCombination", `The parameter iops is not supported for ${type} volumes.`);
+  }
+  const [least, most] = type === "gp3" ? [3000, 80_000] : type === "io1" ? [100, 64_000] : [100, 256_000];
+  if (iops !== undefined && (iops < least || iops > most)) {
+    throw new AwsFault("InvalidParameterValue", `Volume iops of ${iops} is not between ${least} and ${most}.`);
+  }
+  if (throughput === undefined) return;
+  if (type !== "gp3") {
+    throw new AwsFault("InvalidParameterCombination", `The parameter throughput is not supported for ${type} volumes.`);
+  }
+  if (throughput < 125 || throughput > 2000 || throughput > (iops ?? 3000) / 4) {
+    throw new AwsFault("InvalidParameterValue", "Throughput (MiBps) to iops ratio is too high or out of range.");
+  }
+}
+
+function checkUefiData(data: string, bootMode: string | undefined): void {
+  const wellFormed = data.length <= 64 * 1024 && Buffer.from(data, "base64").toString("base64") === data;
+  if (!wellFormed) throw new AwsFault("InvalidParameterValue", "The value for parameter uefiData is invalid.");
+  if (bootMode === undefined || bootMode === "legacy-bios") {
+    throw new AwsFault("InvalidParameterCombination", "UEFI data needs the boot mode uefi or uefi-preferred.");
+  }
 }
 
 /** Tags of `TagSpecification.N`, by resource type. Tagging on creation needs the permission to tag. */
