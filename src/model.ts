@@ -103,6 +103,8 @@ export interface AwsSettings {
   };
   /** The UEFI variable store, base64. */
   readonly uefiData?: string;
+  /** What is offered cannot be deregistered; with a cooldown, not for 24 hours after that was lifted. */
+  readonly protect?: "without-cooldown" | "with-cooldown";
 }
 
 export type AwsVolumeType = "gp2" | "gp3" | "io1" | "io2" | "standard";

@@ -14,7 +14,7 @@ export function awsSettings(
   place: string,
 ): { readonly aws?: AwsSettings } {
   if (rule === undefined) return {};
-  const { parameter, boot_mode, imds, tpm, ena, sriov, volume, uefi_data } = rule;
+  const { parameter, boot_mode, imds, tpm, ena, sriov, volume, uefi_data, protect } = rule;
   refuseContradictions(rule, arch, place);
   const aws: AwsSettings = {
     ...(parameter === undefined
@@ -27,6 +27,7 @@ export function awsSettings(
     ...(sriov === undefined ? {} : { sriov }),
     ...(volume === undefined ? {} : { volume: definedOnly(volume) }),
     ...(uefi_data === undefined ? {} : { uefiData: uefi_data }),
+    ...(protect === undefined ? {} : { protect }),
   };
   return Object.keys(aws).length === 0 ? {} : { aws };
 }

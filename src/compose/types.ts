@@ -105,6 +105,7 @@ export interface AwsRule {
       }
     | undefined;
   readonly uefi_data?: string | undefined;
+  readonly protect?: AwsSettings["protect"] | undefined;
 }
 
 export interface ImageRule {

@@ -93,6 +93,10 @@ const aws = z.strictObject({
     .max(MAX_UEFI_DATA)
     .optional()
     .describe("The UEFI variable store, base64, with keys for secure boot."),
+  protect: z
+    .enum(["without-cooldown", "with-cooldown"])
+    .optional()
+    .describe("What is offered cannot be deregistered until a person lifts it; with a cooldown, 24 hours after that."),
 });
 
 const imageRule = z.strictObject({

@@ -76,6 +76,8 @@ export interface AwsImage {
   readonly uefiData?: string | undefined;
   imdsSupport: string | undefined;
   deprecateAt: number | undefined;
+  /** Against deregistration: on, or off with a moment until which it still holds. */
+  protection?: { readonly on: boolean; readonly cooldown: boolean; readonly until?: number };
   readonly permissions: Set<string>;
   readonly tags: Map<string, string>;
   readonly source?: { readonly region: string; readonly imageId: string };

@@ -44,9 +44,11 @@ export async function check(
   const homes = new Set(specs.map((spec) => spec.homeRegion));
   const wanted = [...new Set(specs.flatMap((spec) => [spec.homeRegion, ...spec.regions]))];
   const { findings, usable } = await checkRegions(account, options.homeRegion, wanted, call);
+  const extra = specs.some(({ aws }) => aws?.protect) ? [PROTECT_CALL] : [];
   const jobs = usable.flatMap((region) => [
     () => checkSettings(account, region, options, call),
-    () => checkPermissions(account, region, homes.has(region) ? HOME_CALLS : REPLICA_CALLS, options, call),
+    () =>
+      checkPermissions(account, region, [...(homes.has(region) ? HOME_CALLS : REPLICA_CALLS), ...extra], options, call),
     ...(homes.has(region) ? [() => checkEbs(account, region, call)] : []),
     () => checkParameters(account, region, parametersIn(specs, region), call),
   ]);
@@ -188,6 +190,12 @@ const REPLICA_CALLS: readonly Probe[] = [
     (ec2, send) =>
       ec2.copyImage({ Name: "slipway-check", SourceImageId: NO_IMAGE, SourceRegion: "us-east-1", DryRun }, send),
   ],
+];
+
+/** What keeping what was offered takes. */
+const PROTECT_CALL: Probe = [
+  "EnableImageDeregistrationProtection",
+  (ec2, send) => ec2.enableImageDeregistrationProtection({ ImageId: NO_IMAGE, DryRun }, send),
 ];
 
 async function checkPermissions(

@@ -6,13 +6,13 @@ import type { CallContext } from "../../lib/call.ts";
 import type { Audience, CloudImage, ImageSpec, Region } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, rootSnapshot } from "./account.ts";
+import { deprecationTime } from "./deprecation.ts";
 import { point, putBack } from "./parameters.ts";
+import { protect } from "./protection.ts";
 import { forEachOf, until } from "./waiting.ts";
 
 /** Regions changed at a time: all, so that users see the image everywhere at once. */
 const AT_ONCE = 32;
-/** AWS's public AMIs are deprecated after two years at the latest; a day less, because clocks differ. */
-const PUBLIC_LIFE_MS = (2 * 365 - 1) * 86_400_000;
 
 export async function offer(
   account: Account,
@@ -25,7 +25,7 @@ export async function offer(
     if (audience.to === "nobody") return setAudience(account, image, [], call);
     await letIn(account, image, audienceIds(audience), call);
     if (spec.aws?.parameter) await point(account, image, spec.aws.parameter, call);
-    if (spec.endOfLife) await deprecateAtEnd(account, image, spec.endOfLife, audience.to === "public", call);
+    await afterwards(account, image, spec, audience, call);
   });
 }
 
@@ -157,17 +157,18 @@ async function settled(
   });
 }
 
-/** Past dates and those AWS does not take are left to `setState`. */
-async function deprecateAtEnd(account: Account, image: CloudImage, end: string, isPublic: boolean, call: CallContext) {
-  const at = endOfLifeTime(end, isPublic ? Date.now() + PUBLIC_LIFE_MS : Number.POSITIVE_INFINITY);
-  if (!at) return;
-  await account.connection.ec2(image.region, "EnableImageDeprecation", image.id, call, (ec2, send) =>
-    ec2.enableImageDeprecation({ ImageId: image.id, DeprecateAt: at }, send),
-  );
-}
-
-/** Ten minutes at least: AWS takes no date in the past, and clocks differ. */
-export function endOfLifeTime(end: string, latest = Date.now() + PUBLIC_LIFE_MS): Date | undefined {
-  const at = Math.min(Date.parse(end), latest);
-  return Number.isFinite(at) && at > Date.now() + 600_000 ? new Date(at) : undefined;
+/** What an image gets once it is out: an end, and protection from going away before its time. */
+async function afterwards(account: Account, image: CloudImage, spec: ImageSpec, audience: Audience, call: CallContext) {
+  const { id, region } = image;
+  const { endOfLife, aws } = spec;
+  if (!endOfLife && !aws?.protect) return;
+  const found = await account.imageById(id, region, call);
+  if (!found) return;
+  const at = endOfLife && deprecationTime(endOfLife, found, audience.to === "public");
+  if (at && Date.parse(found.DeprecationTime ?? "") !== at.getTime()) {
+    await account.connection.ec2(region, "EnableImageDeprecation", id, call, (ec2, send) =>
+      ec2.enableImageDeprecation({ ImageId: id, DeprecateAt: at }, send),
+    );
+  }
+  if (aws?.protect) await protect(account, found, aws.protect, region, call);
 }

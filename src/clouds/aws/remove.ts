@@ -4,6 +4,7 @@ import type { Region } from "../../model.ts";
 import type { CloudResource } from "../cloud.ts";
 import { type Account, snapshotsIn } from "./account.ts";
 import { putBack } from "./parameters.ts";
+import { explained, isProtected, whyNotRemoved } from "./protection.ts";
 import { DISK_KEY } from "./tags.ts";
 
 /**
@@ -11,19 +12,23 @@ import { DISK_KEY } from "./tags.ts";
  *
  * The snapshots of an image that is gone already are found by the disk key in its tags, so that a repeat after a lost
  * answer leaves none. One that another image boots from stays.
+ * @throws CloudError `conflict` for an image that is protected: nothing of it is touched
  */
 export async function remove(account: Account, resource: CloudResource, call: CallContext): Promise<void> {
   const { region, id } = resource;
   if (resource.kind === "staged-disk") return deleteSnapshot(account, id, region, call);
   const image = await account.imageById(id, region, call);
   const snapshots = new Set(image ? snapshotsIn(image) : []);
+  if (image && isProtected(image)) throw whyNotRemoved(image, region);
   if (image) {
     await putBack(account, image, region, { keep: false }, call);
     await absentIsFine(
       account.connection.ec2(region, "DeregisterImage", id, call, (ec2, send) =>
         ec2.deregisterImage({ ImageId: id }, send),
       ),
-    );
+    ).catch((error: unknown) => {
+      throw explained(error, image, region);
+    });
   }
   const diskKey = resource.tags[DISK_KEY];
   if (diskKey) {

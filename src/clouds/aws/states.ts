@@ -9,7 +9,8 @@ import { minutes } from "../../lib/units.ts";
 import type { CloudImage, LifecycleState } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, isDeprecated, isReady } from "./account.ts";
-import { endOfLifeTime, letIn, setAudience } from "./offer.ts";
+import { deprecationTime } from "./deprecation.ts";
+import { letIn, setAudience } from "./offer.ts";
 import { putBack } from "./parameters.ts";
 import { END_OF_LIFE, fromAws, OFFERED, STATE, toAws } from "./tags.ts";
 import { until } from "./waiting.ts";
@@ -67,7 +68,7 @@ async function deprecate(account: Account, { id, region }: CloudImage, found: Im
 async function undeprecate(account: Account, { id, region }: CloudImage, found: Image, call: CallContext) {
   if (!isDeprecated(found)) return;
   const tags = fromAws(found.Tags);
-  const at = tags[END_OF_LIFE] ? endOfLifeTime(tags[END_OF_LIFE]) : undefined;
+  const at = tags[END_OF_LIFE] ? deprecationTime(tags[END_OF_LIFE], found, found.Public === true) : undefined;
   if (at) {
     await account.connection.ec2(region, "EnableImageDeprecation", id, call, (ec2, send) =>
       ec2.enableImageDeprecation({ ImageId: id, DeprecateAt: at }, send),

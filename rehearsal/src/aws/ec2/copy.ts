@@ -32,8 +32,10 @@ export const copyImage: Ec2Operation = (call) => {
     const snapshot = startCopy(call, origin, query, { description, tags: tags.snapshot, fails: failure !== undefined });
     return { ...mapping, snapshotId: snapshot.id };
   });
+  // Protection is the source's own.
+  const { protection: _, ...inherited } = source;
   const image: AwsImage = {
-    ...source,
+    ...inherited,
     id,
     region: caller.region,
     owner: caller.account,

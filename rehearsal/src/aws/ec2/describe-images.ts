@@ -92,11 +92,16 @@ function describe(call: Ec2Call, image: AwsImage): XmlValue {
     deprecationTime: image.deprecateAt === undefined ? undefined : moment(image.deprecateAt),
     sourceImageId: image.source?.imageId,
     sourceImageRegion: image.source?.region,
-    deregistrationProtection: "disabled",
+    deregistrationProtection: protectionOf(image),
     stateReason:
       image.stateMessage === undefined ? undefined : { code: "Client.InternalError", message: image.stateMessage },
     tagSet: image.owner === call.caller.account ? tagSet(image.tags) : undefined,
   };
+}
+
+export function protectionOf({ protection }: AwsImage): string {
+  if (protection?.on !== true) return "disabled";
+  return protection.cooldown ? "enabled-with-cooldown" : "enabled-without-cooldown";
 }
 
 export function describeMapping(call: Ec2Call, image: AwsImage, mapping: AwsImage["mappings"][number]): XmlValue {

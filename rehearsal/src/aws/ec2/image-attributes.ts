@@ -2,7 +2,7 @@ import { AwsFault } from "../fault.ts";
 import { invalidValue, type Query } from "../query.ts";
 import type { AwsImage } from "../state.ts";
 import { DONE, type Ec2Call, type Ec2Operation, ownImage } from "./call.ts";
-import { describeMapping } from "./describe-images.ts";
+import { describeMapping, protectionOf } from "./describe-images.ts";
 
 const YEAR = 365 * 86_400_000;
 const MINUTE = 60_000;
@@ -114,6 +114,8 @@ function attributeValue(call: Ec2Call, image: AwsImage, attribute: string) {
       return value(image.sriovNetSupport);
     case "tpmSupport":
       return value(image.tpmSupport);
+    case "deregistrationProtection":
+      return value(protectionOf(image));
     case "uefiData":
       return value(image.uefiData);
     case "blockDeviceMapping":
@@ -151,6 +153,23 @@ export const disableImageDeprecation: Ec2Operation = (call) => {
   return DONE;
 };
 
+const COOLDOWN_MS = 24 * 60 * MINUTE;
+
+/** Unlike most, these answer with a word. */
+export const enableDeregistrationProtection: Ec2Operation = (call) => {
+  const image = ownImage(call, call.query.required("ImageId"));
+  image.protection = { on: true, cooldown: call.query.flag("WithCooldown") === true };
+  return { return: protectionOf(image) };
+};
+
+export const disableDeregistrationProtection: Ec2Operation = (call) => {
+  const image = ownImage(call, call.query.required("ImageId"));
+  const { on = false, cooldown = false, until } = image.protection ?? {};
+  const ends = on && cooldown ? call.now + COOLDOWN_MS : until;
+  image.protection = { on: false, cooldown, ...(ends === undefined ? {} : { until: ends }) };
+  return { return: protectionOf(image) };
+};
+
 export const disableImage: Ec2Operation = (call) => {
   const image = ownImage(call, call.query.required("ImageId"));
   if (image.state !== "available" && image.state !== "disabled") throw notReady(image);
@@ -173,6 +192,9 @@ function notReady(image: AwsImage): AwsFault {
 export const deregisterImage: Ec2Operation = (call) => {
   const { state, query } = call;
   const image = ownImage(call, query.required("ImageId"));
+  if (image.protection?.on === true || (image.protection?.until ?? 0) > call.now) {
+    throw new AwsFault("OperationNotPermitted", `The image ${image.id} is protected from deregistration.`, 400);
+  }
   image.state = "deregistered";
   image.permissions.clear();
   if (query.flag("DeleteAssociatedSnapshots") !== true) return DONE;

@@ -16,8 +16,10 @@ import { describeImages } from "./describe-images.ts";
 import {
   deregisterImage,
   describeImageAttribute,
+  disableDeregistrationProtection,
   disableImage,
   disableImageDeprecation,
+  enableDeregistrationProtection,
   enableImage,
   enableImageDeprecation,
   modifyImageAttribute,
@@ -68,8 +70,10 @@ const OPERATIONS: Readonly<Record<string, Ec2Operation>> = {
   DescribeTags: describeTags,
   DisableImage: disableImage,
   DisableImageDeprecation: disableImageDeprecation,
+  DisableImageDeregistrationProtection: disableDeregistrationProtection,
   EnableImage: enableImage,
   EnableImageDeprecation: enableImageDeprecation,
+  EnableImageDeregistrationProtection: enableDeregistrationProtection,
   GetEbsEncryptionByDefault: ({ state, caller }) => ({
     ebsEncryptionByDefault: state.settings(caller.account, caller.region).ebsEncryptionByDefault,
   }),
