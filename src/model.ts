@@ -115,7 +115,12 @@ export type LifecycleState = "candidate" | "active" | "deprecated" | "obsolete" 
 /** Who is let in when an image is offered. */
 export type Audience =
   | { readonly to: "public" }
-  | { readonly to: "accounts"; readonly accounts: readonly string[] }
+  | {
+      readonly to: "accounts";
+      readonly accounts: readonly string[];
+      /** AWS: ARNs of organizations and organizational units. */
+      readonly organizations?: readonly string[];
+    }
   | { readonly to: "nobody" };
 
 /** Bytes inside a cloud, not yet bootable. `id` is the vendor's. */

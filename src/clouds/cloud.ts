@@ -105,6 +105,12 @@ export interface Cloud {
   withdraw(images: readonly CloudImage[], spec: ImageSpec, call: CallContext): Promise<void>;
 
   /**
+   * Who of an offered image's users is not of its audience, and who of the audience is shut out. Changes nothing. Left out
+   * where a cloud lets in everybody or nobody. @throws CloudError
+   */
+  strangers?(image: CloudImage, audience: Audience, call: CallContext): Promise<Strangers>;
+
+  /**
    * Whether somebody without rights in the account sees each image, asked with a second identity; in the order given.
    * Left out where the target has none.
    */
@@ -138,6 +144,12 @@ export interface Notice {
   readonly spec: ImageSpec;
   /** Where. */
   readonly images: readonly CloudImage[];
+}
+
+/** In the cloud's own words: account ids, ARNs, `all`. */
+export interface Strangers {
+  readonly uninvited: readonly string[];
+  readonly shutOut: readonly string[];
 }
 
 /** What a disk has to look like. Checked before a byte is sent. */

@@ -185,6 +185,9 @@ export function limited(driver: Cloud, limits: Limits): Cloud {
     register: (staged, spec, call) => calls(call.signal, () => driver.register(staged, spec, call)),
     offer: (images, spec, to, call) => calls(call.signal, () => driver.offer(images, spec, to, call)),
     withdraw: (images, spec, call) => calls(call.signal, () => driver.withdraw(images, spec, call)),
+    ...(driver.strangers && {
+      strangers: (image, audience, call) => calls(call.signal, () => driver.strangers!(image, audience, call)),
+    }),
     ...(driver.notify && { notify: (notice, call) => calls(call.signal, () => driver.notify!(notice, call)) }),
     setState: (image, state, call) => calls(call.signal, () => driver.setState(image, state, call)),
     ...(driver.retag

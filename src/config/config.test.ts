@@ -114,6 +114,22 @@ describe("bad configuration: line, column, field and the way out", () => {
       `${AWS}    endpoints: { ec2: "http://ec2.example.org" }\n`,
       "targets.aws.endpoints.ec2: expected an https URL",
     ],
+    [
+      "an organization that gets snapshots",
+      `${AWS}    offer: { organizations: ["arn:aws:organizations::111122223333:organization/o-abcdefghij"] }\n`,
+      "targets.aws.snapshots: AWS shares snapshots with accounts and with everybody, not with organizations",
+    ],
+    [
+      "an organization without its ARN",
+      `${AWS}    offer: { organizations: [o-abcdefghij] }\n    snapshots: private\n`,
+      "is not the ARN of an organization or of one of its units",
+    ],
+    ["an audience of nobody in particular", `${AWS}    offer: {}\n`, "expected accounts, organizations or both"],
+    [
+      "a FIFO topic",
+      `${AWS}    sns_topic: "arn:aws:sns:us-east-1:111122223333:images.fifo"\n`,
+      "targets.aws.sns_topic: a FIFO topic is not supported",
+    ],
     ["a registry with a scheme", "targets:\n  r: { cloud: registry, url: https://quay.io }\n", "without https://"],
     ["a size", "limits: { max_disk_bytes: huge }\n", 'limits.max_disk_bytes: expected a size such as "64 GiB"'],
     ["a duration", "systems:\n  f: { expect: { every: daily } }\n", 'expected a duration such as "90s"'],

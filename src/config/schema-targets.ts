@@ -1,5 +1,15 @@
 import { z } from "zod";
-import { audience, endpoint, isLoopback, noRepeats, quotedDigits, region, secret, valueOrRef } from "./values.ts";
+import {
+  audience,
+  awsAudience,
+  endpoint,
+  isLoopback,
+  noRepeats,
+  quotedDigits,
+  region,
+  secret,
+  valueOrRef,
+} from "./values.ts";
 
 /** Where images go. `cloud` says which kind of target it is; the names in `targets` are free. */
 
@@ -46,7 +56,15 @@ const aws = z.strictObject({
     .enum(["copy", "direct"])
     .default("copy")
     .describe("`copy`: AWS copies from the home region; `direct`: every region is written from the source."),
-  offer,
+  offer: awsAudience
+    .prefault("nobody")
+    .describe(
+      'Who may use an image once it is offered: `public`, `{accounts: ["…"], organizations: ["arn:…"]}`, or `nobody`.',
+    ),
+  snapshots: z
+    .enum(["shared", "private"])
+    .default("shared")
+    .describe("`shared`: whoever may start an image may copy its snapshot too. AWS shares none with organizations."),
   credentials: awsCredentials
     .optional()
     .describe("Default: what the SDK finds (environment, web identity, instance role)."),
@@ -196,6 +214,16 @@ const local = z.strictObject({
 
 export const target = z
   .discriminatedUnion("cloud", [aws, azure, gcp, registry, local])
+  .superRefine((given, context) => {
+    if (given.cloud !== "aws" || given.offer.to !== "accounts" || given.snapshots === "private") return;
+    if (given.offer.organizations === undefined) return;
+    context.addIssue({
+      code: "custom",
+      path: ["snapshots"],
+      message:
+        "AWS shares snapshots with accounts and with everybody, not with organizations: say `snapshots: private` (members may start the images and not copy them), or name the accounts",
+    });
+  })
   .superRefine((given, context) => {
     if (given.cloud !== "aws" && given.cloud !== "azure") return;
     if (given.regions === undefined || given.regions === "all") return;

@@ -121,6 +121,39 @@ export const audience = z
     return typeof given === "string" ? { to: given } : { to: "accounts", accounts: given.accounts };
   });
 
+const ORGANIZATION = /^arn:aws(-cn|-us-gov)?:organizations::\d{12}:organization\/o-[a-z0-9]{10,32}$/;
+const UNIT = /^arn:aws(-cn|-us-gov)?:organizations::\d{12}:ou\/o-[a-z0-9]{10,32}\/ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}$/;
+
+/** AWS knows organizations too. */
+export const awsAudience = z
+  .union(
+    [
+      z.enum(["public", "nobody"]),
+      z
+        .strictObject({
+          accounts: z.array(quotedDigits(/^\d{12}$/, "an account of 12 digits")).min(1),
+          organizations: z
+            .array(
+              z
+                .string()
+                .refine(
+                  (arn) => ORGANIZATION.test(arn) || UNIT.test(arn),
+                  "is not the ARN of an organization or of one of its units",
+                ),
+            )
+            .min(1),
+        })
+        .partial()
+        .refine((given) => Object.keys(given).length > 0, "expected accounts, organizations or both"),
+    ],
+    { error: "expected public, nobody, {accounts: […]} or {organizations: […]}" },
+  )
+  .transform((given): Audience => {
+    if (typeof given === "string") return { to: given };
+    const { accounts = [], organizations } = given;
+    return { to: "accounts", accounts, ...(organizations === undefined ? {} : { organizations }) };
+  });
+
 export const region = z.string().regex(/^[A-Za-z0-9-]{2,40}$/, "is not the name of a region");
 
 export function noRepeats(names: readonly string[], context: z.RefinementCtx, what: string): void {

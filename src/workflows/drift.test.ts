@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { CloudResource } from "../clouds/cloud.ts";
 import type { CloudImage } from "../model.ts";
-import { driftOf, straysOf } from "./drift.ts";
+import { audienceDrift, driftOf, straysOf } from "./drift.ts";
 import { imageSpec } from "./specs.ts";
 import type { LookedAt } from "./steps/look-at-images.ts";
 import { plannedImage } from "./testing/planned.ts";
@@ -118,4 +118,20 @@ test("what nobody has on record, and what was never completed; staged disks belo
     "half-made snap-2 made 2026-01-01",
     "extra ami-9 ",
   ]);
+});
+
+test("who is let in against who shall be: what a person opened is told, what is closed is opened again", () => {
+  const there = looked();
+  const many = ["1", "2", "3", "4", "5", "6", "7"];
+  expect(audienceDrift(there, image("eu-west-1"), { uninvited: many, shutOut: ["8"] })).toEqual([
+    {
+      ...{ kind: "uninvited", target: "aws", region: "eu-west-1", name: spec.name, id: "ami-eu-west-1" },
+      ...{ detail: "let in: 1, 2, 3, 4, 5 and 2 more", repairable: false },
+    },
+    {
+      ...{ kind: "shut-out", target: "aws", region: "eu-west-1", name: spec.name, id: "ami-eu-west-1" },
+      ...{ detail: "not let in: 8", repairable: true },
+    },
+  ]);
+  expect(audienceDrift(there, image("eu-west-1"), { uninvited: [], shutOut: [] })).toEqual([]);
 });

@@ -1,12 +1,14 @@
 /** What the catalog says against what the clouds hold, as data. Pure. */
-import type { CloudResource } from "../clouds/cloud.ts";
-import type { ErrorLike, Region } from "../model.ts";
+import type { CloudResource, Strangers } from "../clouds/cloud.ts";
+import type { CloudImage, ErrorLike, Region } from "../model.ts";
 import type { LookedAt } from "./steps/look-at-images.ts";
 
 export type DriftKind =
   | "missing" // on record, and gone from the cloud
   | "not-made" // wanted there, and never made
   | "not-public" // offered on record, and nobody sees it
+  | "uninvited" // let in, and not of the audience
+  | "shut-out" // of the audience, and not let in
   | "public" // a candidate on record, and users see it
   | "state" // deprecated or disabled in the cloud
   | "wrong-tags" // tags are not those it was made with; a container's tag points elsewhere
@@ -71,6 +73,24 @@ export function tagDrift(
   const detail = found === undefined ? "the tag is gone" : `the tag points at ${found}`;
   return { kind: "wrong-tags", ...about, region: tag, detail, repairable: true };
 }
+
+/** Who is let in to an offered image against who shall be. Nobody is put out by itself: somebody let them in. */
+export function audienceDrift(looked: LookedAt, image: CloudImage, { uninvited, shutOut }: Strangers): Drift[] {
+  const base = { target: looked.target, region: image.region, name: looked.name, id: image.id };
+  const some = (who: readonly string[]) =>
+    who.length > NAMED ? `${who.slice(0, NAMED).join(", ")} and ${who.length - NAMED} more` : who.join(", ");
+  return [
+    ...(uninvited.length > 0
+      ? [{ ...base, kind: "uninvited" as const, detail: `let in: ${some(uninvited)}`, repairable: false }]
+      : []),
+    ...(shutOut.length > 0
+      ? [{ ...base, kind: "shut-out" as const, detail: `not let in: ${some(shutOut)}`, repairable: true }]
+      : []),
+  ];
+}
+
+/** Of an audience of hundreds. */
+const NAMED = 5;
 
 /** Clouds differ in the case of tag names they keep. */
 function wrongTags(wanted: Readonly<Record<string, string>>, held: Readonly<Record<string, string>>): string[] {

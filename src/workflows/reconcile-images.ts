@@ -72,7 +72,7 @@ async function heal(
   const make = regionsOf("missing", "not-made");
   // A replica is what its siblings are: offered where the version is.
   const isOut = Object.values(image.known).includes("active");
-  const offer = [...regionsOf("not-public"), ...(isOut ? make : [])];
+  const offer = [...regionsOf("not-public", "shut-out"), ...(isOut ? make : [])];
   const adopt = image.images.filter((one) => regionsOf("state").includes(one.region));
   const id = `${image.place.versionId} ${image.target}`;
   const healed =
@@ -81,7 +81,9 @@ async function heal(
       : await flow.step(healImageStep, { image, make, offer }, { key: `heal ${id}` });
   if (make.length + offer.length + adopt.length > 0) {
     await flow.step(recordHealedStep, { image, healed, adopt }, { key: `record ${id}` });
-    const offered = healed.images.filter(({ state, region }) => state === "active" && offer.includes(region));
+    // That an audience has grown is no news to those who had it.
+    const news = [...make, ...regionsOf("not-public")];
+    const offered = healed.images.filter(({ state, region }) => state === "active" && news.includes(region));
     await notify(flow, "offered", [{ target: image.target, spec: image.spec, images: offered }]);
   }
   const retagged = image.images.filter((one) => regionsOf("wrong-tags").includes(one.region));

@@ -89,6 +89,12 @@ seen["found"] = [[each["Name"], each["State"], each["Tags"]] for each in describ
 ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"Group": "all"}]})
 attribute = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")
 seen["permissions"] = attribute["LaunchPermissions"]
+organization = "arn:aws:organizations::111122223333:organization/o-abcdefghij"
+unit = "arn:aws:organizations::111122223333:ou/o-abcdefghij/ou-abcd-12345678"
+members = {"Add": [{"OrganizationArn": organization}, {"OrganizationalUnitArn": unit}]}
+ec2.modify_image_attribute(ImageId=image, LaunchPermission=members)
+attribute = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")
+seen["organizations"] = sorted(key for each in attribute["LaunchPermissions"] for key in each)
 copy = away.copy_image(Name="interop image-1", SourceImageId=image, SourceRegion="us-east-1")["ImageId"]
 away.get_waiter("image_available").wait(ImageIds=[copy])
 seen["copy_tags"] = away.describe_images(ImageIds=[copy])["Images"][0].get("Tags", [])

@@ -49,6 +49,7 @@ test.skipIf(!present && process.env.CI !== "true")("boto3 finds the simulated AW
       duplicate: "InvalidAMIName.Duplicate",
       found: [["interop image-1", "available", [{ Key: "k", Value: "ü&<" }]]],
       permissions: [{ Group: "all" }],
+      organizations: ["Group", "OrganizationArn", "OrganizationalUnitArn"],
       copy_tags: [],
       presigned_copy: "snap-",
       protection: "enabled-without-cooldown",

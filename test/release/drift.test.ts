@@ -42,3 +42,16 @@ test("an image is gone and another private: seen, repaired through any number of
   const now = state.images("eu-central-1").find((image) => image.name === AMI && image.state === "available")!;
   expect(amis[AMI].x86_64["eu-central-1"]).toBe(now.id);
 }, 600_000);
+
+test("somebody was let in and a snapshot closed: both are told, the second repaired, nobody is put out", async () => {
+  const { state } = stage.rehearsal.simulators.aws;
+  const [home] = state.images("us-east-1").filter((image) => image.name === AMI);
+  home!.permissions.add("999988887777");
+  const [far] = state.images("ap-southeast-2").filter((image) => image.name === AMI);
+  state.snapshot("ap-southeast-2", far!.mappings[0]!.snapshotId)!.permissions.clear();
+  expect((await drift()).sort()).toEqual(["ap-southeast-2 shut-out", "us-east-1 uninvited"]);
+  const repaired = await stage.slipway(["lifecycle", "drift", COMPOSE, "--repair", "--output", "json"]);
+  expect(repaired).toMatchObject({ code: 77 });
+  expect(await drift()).toEqual(["us-east-1 uninvited"]);
+  expect(home!.permissions).toContain("999988887777");
+}, 300_000);

@@ -9,6 +9,8 @@ export interface AwsKey {
   readonly account: string;
   /** Last part of the caller's ARN. Default `publisher`. */
   readonly user?: string;
+  /** ARNs of the organization and the organizational units the account is in. */
+  readonly memberOf?: readonly string[];
   /** Temporary credentials only: the token that has to come along, and when it ends (milliseconds since 1970). */
   readonly sessionToken?: string;
   readonly expiresAt?: number;
@@ -34,6 +36,7 @@ export interface Caller {
   readonly userId: string;
   readonly region: string;
   readonly deny: readonly string[];
+  readonly memberOf: readonly string[];
 }
 
 /** The keys and roles of all accounts, and what they are refused. */

@@ -68,7 +68,8 @@ export function verify(
     return timingSafeEqual(expected, Buffer.from(claim.signature, "hex"));
   });
   if (!matches) throw refusal(service, "mismatch");
-  return { account: key.account, arn: key.arn, userId: key.userId, region: claim.region, deny: key.deny ?? [] };
+  const { account, arn, userId, deny = [], memberOf = [] } = key;
+  return { account, arn, userId, region: claim.region, deny, memberOf };
 }
 
 /**

@@ -78,6 +78,7 @@ export interface AwsImage {
   deprecateAt: number | undefined;
   /** Against deregistration: on, or off with a moment until which it still holds. */
   protection?: { readonly on: boolean; readonly cooldown: boolean; readonly until?: number };
+  /** Account ids, ARNs of organizations and their units, and `all`. */
   readonly permissions: Set<string>;
   readonly tags: Map<string, string>;
   readonly source?: { readonly region: string; readonly imageId: string };

@@ -14,6 +14,7 @@ import type { Pace } from "./waiting.ts";
 export interface Account {
   readonly connection: Connection;
   readonly pace: Pace;
+  readonly sharesSnapshots: boolean;
   ebs(region: Region): EbsDirect;
   /** Regions of the home region's partition that are on for this account, by name. */
   enabledRegions(home: Region, call: CallContext): Promise<Region[]>;
@@ -26,16 +27,17 @@ export interface Account {
   /** All of ours, page by page. */
   ownImages(region: Region, call: CallContext): AsyncIterable<Image>;
   ownSnapshots(region: Region, call: CallContext): AsyncIterable<Snapshot>;
-  /** Who may start it: account ids, and `all`. */
+  /** Who may start it: account ids, ARNs of organizations and their units, and `all`. */
   launchers(imageId: string, region: Region, call: CallContext): Promise<string[]>;
   toCloudImage(image: Image, spec: ImageSpec, region: Region, call: CallContext): Promise<CloudImage>;
 }
 
-export function openAccount(connection: Connection, pace: Pace): Account {
+export function openAccount(connection: Connection, pace: Pace, sharesSnapshots: boolean): Account {
   const direct = new Map<Region, EbsDirect>();
   const account: Account = {
     connection,
     pace,
+    sharesSnapshots,
     ebs(region) {
       let api = direct.get(region);
       if (!api) {
@@ -116,7 +118,9 @@ export function openAccount(connection: Connection, pace: Pace): Account {
       const answer = await connection.ec2(region, "DescribeImageAttribute", imageId, call, (ec2, send) =>
         ec2.describeImageAttribute({ ImageId: imageId, Attribute: "launchPermission" }, send),
       );
-      return (answer.LaunchPermissions ?? []).map((one) => one.Group ?? one.UserId ?? "").filter(Boolean);
+      return (answer.LaunchPermissions ?? []).flatMap(
+        (one) => one.Group ?? one.UserId ?? one.OrganizationArn ?? one.OrganizationalUnitArn ?? [],
+      );
     },
     async toCloudImage(image, spec, region, call) {
       const diskId = rootSnapshot(image);

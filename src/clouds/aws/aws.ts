@@ -14,7 +14,7 @@ import { isReady, openAccount, stagedOf } from "./account.ts";
 import { check } from "./check.ts";
 import { type ConnectionOptions, connect } from "./connection.ts";
 import { notify } from "./notify.ts";
-import { offer, withdraw } from "./offer.ts";
+import { offer, strangers, withdraw } from "./offer.ts";
 import { quotas } from "./quotas.ts";
 import { diskBehind, readBack } from "./read-back.ts";
 import { architectureOf, foreignReason, isMine, register } from "./register.ts";
@@ -36,6 +36,8 @@ export interface AwsOptions extends Omit<ConnectionOptions, "connections" | "pac
   readonly homeRegion: Region;
   /** What `check` holds the account's settings against. Default: public. */
   readonly offer?: "public" | "accounts" | "nobody" | undefined;
+  /** Whether who may start an image may copy its snapshot too. Default: yes. */
+  readonly sharesSnapshots?: boolean | undefined;
   /** Default: write. `skip` is right only where the account never encrypts. */
   readonly zeroBlocks?: "write" | "skip" | undefined;
   /** Most puts under way at a time; each is 512 KiB. Default 128: 1000 puts/s, AWS's limit, at 128 ms each. */
@@ -56,7 +58,7 @@ export function openAws(options: AwsOptions): Cloud {
   const pace: Pace = { ...DEFAULT_PACE, ...options.pace };
   const connection = connect({ ...options, connections: inFlight, pace });
   const outsider = options.witness && connect({ ...options, credentials: options.witness, connections: 1, pace });
-  const account = openAccount(connection, pace);
+  const account = openAccount(connection, pace, options.sharesSnapshots ?? true);
   const uploading = { zeroBlocks: options.zeroBlocks ?? "write", inFlight, patienceMs: options.patienceMs } as const;
   const checking = {
     account: options.account,
@@ -154,6 +156,7 @@ export function openAws(options: AwsOptions): Cloud {
     register: (staged, spec, call) => register(account, staged, spec, call),
     replicate: (image, spec, regions, call) => replicate(account, image, spec, regions, call),
     offer: (images, spec, audience, call) => offer(account, images, spec, audience, call),
+    strangers: (image, audience, call) => strangers(account, image, audience, call),
     withdraw: (images, _spec, call) => withdraw(account, images, call),
     ...(topic && { notify: (notice: Notice, call: CallContext) => notify(account, topic, notice, call) }),
     setState: (image, state, call) => setState(account, image, state, call),

@@ -321,7 +321,7 @@ async function checkSettings(account: Account, region: Region, options: CheckOpt
     const state = (await ec2.getSnapshotBlockPublicAccessState({}, send)).State;
     if (state === undefined || state === "unblocked") return undefined;
     return {
-      severity: forbids(options.offer === "public"),
+      severity: forbids(options.offer === "public" && account.sharesSnapshots),
       code: "forbidden",
       region,
       subject: "block public access for snapshots",

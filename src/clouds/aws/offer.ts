@@ -2,8 +2,10 @@
  * Who may start an image: launch permissions of the AMI and, with them, of its snapshot, so that users can copy it.
  * Both are read back after every change.
  */
+import type { LaunchPermission, LaunchPermissionModifications } from "@aws-sdk/client-ec2";
 import type { CallContext } from "../../lib/call.ts";
 import type { Audience, CloudImage, ImageSpec, Region } from "../../model.ts";
+import type { Strangers } from "../cloud.ts";
 import { CloudError } from "../errors.ts";
 import { type Account, rootSnapshot } from "./account.ts";
 import { deprecationTime } from "./deprecation.ts";
@@ -39,7 +41,7 @@ export async function withdraw(account: Account, images: readonly CloudImage[], 
 
 export function audienceIds(audience: Audience): string[] {
   if (audience.to === "public") return ["all"];
-  return audience.to === "accounts" ? [...audience.accounts] : [];
+  return audience.to === "accounts" ? [...audience.accounts, ...(audience.organizations ?? [])] : [];
 }
 
 /** Adds to who is let in already. */
@@ -53,7 +55,11 @@ export async function letIn(
   await setAudience(account, image, [...new Set([...now, ...ids])], call);
 }
 
-/** Lets in exactly these: account ids, and `all`. The snapshot first, so that no image is seen before its snapshot. */
+/**
+ * Lets in exactly these: account ids, ARNs of organizations, and `all`. The snapshot first, so that no image is seen before
+ * its snapshot; without organizations, which AWS lets start images and gives no snapshots. Where snapshots stay private they
+ * are left alone, and closed with the image.
+ */
 export async function setAudience(
   account: Account,
   image: CloudImage,
@@ -61,9 +67,11 @@ export async function setAudience(
   call: CallContext,
 ): Promise<void> {
   const { id, region } = image;
-  const snapshot = image.diskId ?? (await snapshotOf(account, image, call));
+  const makers = wanted.filter((who) => !isArn(who));
+  const concernsSnapshot = account.sharesSnapshots || wanted.length === 0;
+  const snapshot = concernsSnapshot ? (image.diskId ?? (await snapshotOf(account, image, call))) : undefined;
   if (snapshot) {
-    const difference = change(await volumeMakers(account, snapshot, region, call), wanted);
+    const difference = volumeChange(await volumeMakers(account, snapshot, region, call), makers);
     if (difference) {
       // The form with OperationType: the one that older endpoints and emulators know too. It does one thing at a time.
       for (const [OperationType, who] of [
@@ -71,8 +79,8 @@ export async function setAudience(
         ["remove", difference.Remove],
       ] as const) {
         if (!who) continue;
-        const GroupNames = who.flatMap((one) => ("Group" in one ? [one.Group] : []));
-        const UserIds = who.flatMap((one) => ("UserId" in one ? [one.UserId] : []));
+        const GroupNames = who.filter((one) => one === "all");
+        const UserIds = who.filter((one) => one !== "all");
         const change = {
           SnapshotId: snapshot,
           Attribute: "createVolumePermission",
@@ -84,7 +92,7 @@ export async function setAudience(
           ec2.modifySnapshotAttribute(change, send),
         );
       }
-      await settled(account, snapshot, region, wanted, call, () => volumeMakers(account, snapshot, region, call));
+      await settled(account, snapshot, region, makers, call, () => volumeMakers(account, snapshot, region, call));
     }
   }
   const difference = change(await account.launchers(id, region, call), wanted);
@@ -118,23 +126,52 @@ export async function volumeMakers(account: Account, id: string, region: Region,
   return (answer.CreateVolumePermissions ?? []).map((one) => one.Group ?? one.UserId ?? "").filter(Boolean);
 }
 
-interface Difference {
-  readonly Add?: ReturnType<typeof permission>[];
-  readonly Remove?: ReturnType<typeof permission>[];
+function isArn(who: string): boolean {
+  return who.startsWith("arn:");
 }
 
-function change(now: readonly string[], wanted: readonly string[]): Difference | undefined {
-  const add = wanted.filter((who) => !now.includes(who));
-  const remove = now.filter((who) => !wanted.includes(who));
-  if (add.length + remove.length === 0) return undefined;
+/** What is to be added and removed; undefined if nothing is. */
+function volumeChange(
+  now: readonly string[],
+  wanted: readonly string[],
+): { readonly Add?: readonly string[]; readonly Remove?: readonly string[] } | undefined {
+  const Add = wanted.filter((who) => !now.includes(who));
+  const Remove = now.filter((who) => !wanted.includes(who));
+  if (Add.length + Remove.length === 0) return undefined;
+  return { ...(Add.length > 0 ? { Add } : {}), ...(Remove.length > 0 ? { Remove } : {}) };
+}
+
+function change(now: readonly string[], wanted: readonly string[]): LaunchPermissionModifications | undefined {
+  const difference = volumeChange(now, wanted);
+  if (!difference) return undefined;
+  const { Add, Remove } = difference;
+  return { ...(Add ? { Add: Add.map(permission) } : {}), ...(Remove ? { Remove: Remove.map(permission) } : {}) };
+}
+
+function permission(who: string): LaunchPermission {
+  if (who === "all") return { Group: who };
+  if (!isArn(who)) return { UserId: who };
+  return who.includes(":ou/") ? { OrganizationalUnitArn: who } : { OrganizationArn: who };
+}
+
+/** Who may start it, or copy its snapshot, and is not of the audience; and who is and may not. */
+export async function strangers(
+  account: Account,
+  image: CloudImage,
+  audience: Audience,
+  call: CallContext,
+): Promise<Strangers> {
+  const { id, region } = image;
+  const wanted = audienceIds(audience);
+  const launchers = await account.launchers(id, region, call);
+  const snapshot = account.sharesSnapshots ? (image.diskId ?? (await snapshotOf(account, image, call))) : undefined;
+  const makers = snapshot ? await volumeMakers(account, snapshot, region, call) : [];
+  const lacking = launchers.length === 0 ? [] : wanted.filter((who) => !launchers.includes(who));
+  const lackingDisk = snapshot ? wanted.filter((who) => !isArn(who) && !makers.includes(who)) : [];
   return {
-    ...(add.length > 0 ? { Add: add.map(permission) } : {}),
-    ...(remove.length > 0 ? { Remove: remove.map(permission) } : {}),
+    uninvited: [...new Set([...launchers, ...makers])].filter((who) => !wanted.includes(who)),
+    shutOut: [...new Set([...lacking, ...lackingDisk])],
   };
-}
-
-function permission(who: string): { Group: "all" } | { UserId: string } {
-  return who === "all" ? { Group: "all" } : { UserId: who };
 }
 
 /** Permissions are read back: an account setting may take them away without an error. */

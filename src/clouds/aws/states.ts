@@ -109,15 +109,17 @@ async function enable(account: Account, image: CloudImage, found: Image, call: C
   await deleteTags(account, id, region, journalled, call);
 }
 
-/** Eighteen account ids fit into one tag of 255 characters. */
-const IDS_PER_TAG = 18;
+const TAG_CHARACTERS = 255;
 
+/** As many as fit into a tag, and another tag for the rest. */
 function offeredTags(ids: readonly string[]): Record<string, string> {
-  const tags: Record<string, string> = { [OFFERED]: ids.slice(0, IDS_PER_TAG).join(" ") };
-  for (let from = IDS_PER_TAG, n = 2; from < ids.length; from += IDS_PER_TAG, n++) {
-    tags[`${OFFERED}-${n}`] = ids.slice(from, from + IDS_PER_TAG).join(" ");
+  const texts = [""];
+  for (const id of ids) {
+    const text = `${texts.at(-1)} ${id}`.trim();
+    if (text.length <= TAG_CHARACTERS) texts[texts.length - 1] = text;
+    else texts.push(id);
   }
-  return tags;
+  return Object.fromEntries(texts.map((text, at) => [at === 0 ? OFFERED : `${OFFERED}-${at + 1}`, text]));
 }
 
 async function inState(account: Account, { id, region }: CloudImage, is: (image: Image) => boolean, call: CallContext) {

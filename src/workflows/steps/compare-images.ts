@@ -7,7 +7,7 @@ import type { CallContext } from "../../lib/call.ts";
 import { reportOf } from "../../lib/errors.ts";
 import { hours } from "../../lib/units.ts";
 import { type Choice, type ChosenContainer, readChosen } from "../chosen.ts";
-import { type Drift, driftOf, straysOf } from "../drift.ts";
+import { audienceDrift, type Drift, driftOf, straysOf } from "../drift.ts";
 import { cloudRetry } from "../policies.ts";
 import type { Ctx, Services, Tables } from "../services.ts";
 import { compareContainers } from "./compare-containers.ts";
@@ -41,7 +41,9 @@ export async function compareImages(
     const regions = [...new Set(ours.flatMap((image) => image.spec.regions))].sort();
     const { resources, error, canRetag } = await listed(services, target, regions, call);
     const held = new Map(resources.map((resource) => [`${resource.region} ${resource.id}`, resource]));
-    for (const image of ours) drift.push(...driftOf(image, held, canRetag));
+    for (const image of ours) {
+      drift.push(...driftOf(image, held, canRetag), ...(await audiencesOf(services, image, call)));
+    }
     if (error !== undefined) {
       drift.push({ kind: "silent", target, region: "", name: "everything else", error, repairable: false });
     } else if (strays) drift.push(...straysOf(target, resources, await onRecord(services.db, target)));
@@ -59,6 +61,27 @@ export function concernsContainer(drift: Drift, { target, registry, repository, 
 
 export function concerns(drift: Drift, image: LookedAt): boolean {
   return drift.target === image.target && drift.name === image.name;
+}
+
+/** Asked of what is offered on record and in the cloud; a region that does not answer is reported as silent already. */
+async function audiencesOf(services: Services, looked: LookedAt, call: CallContext): Promise<Drift[]> {
+  const offered = looked.images.filter(({ region, state }) => state === "active" && looked.known[region] === "active");
+  const { audience } = services.targets.facts(looked.target);
+  if (offered.length === 0 || audience.to === "nobody") return [];
+  const cloud = await services.targets.cloud(looked.target, call);
+  if (cloud.strangers === undefined) return [];
+  const found = await Promise.all(
+    offered.map(async (image) => {
+      try {
+        return audienceDrift(looked, image, await cloud.strangers!(image, audience, call));
+      } catch (error) {
+        call.signal.throwIfAborted();
+        call.log.warn("who is let in cannot be told", { target: looked.target, id: image.id, error: reportOf(error) });
+        return [];
+      }
+    }),
+  );
+  return found.flat();
 }
 
 async function listed(services: Services, target: string, regions: readonly string[], call: CallContext) {

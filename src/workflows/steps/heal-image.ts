@@ -9,6 +9,9 @@ import { cloudRetry, databaseRetry } from "../policies.ts";
 import type { Ctx } from "../services.ts";
 import type { LookedAt } from "./look-at-images.ts";
 
+/** One that is offered may lack a part of its audience: offering it again lets that in. */
+const MAY_BE_OFFERED: ReadonlySet<CloudImage["state"]> = new Set(["candidate", "active"]);
+
 export interface Healed {
   readonly images: readonly CloudImage[];
   readonly failed: readonly { readonly region: Region; readonly error: ErrorLike }[];
@@ -40,7 +43,7 @@ export const healImageStep = defineStep({
     }
     ctx.signal.throwIfAborted();
     const { audience } = ctx.services.targets.facts(target);
-    const toOffer = healed.filter((one) => offer.includes(one.region) && one.state === "candidate");
+    const toOffer = healed.filter((one) => offer.includes(one.region) && MAY_BE_OFFERED.has(one.state));
     let offered: ReadonlySet<Region> = new Set();
     if (toOffer.length > 0 && audience.to !== "nobody") {
       try {

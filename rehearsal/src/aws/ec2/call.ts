@@ -66,8 +66,8 @@ export function snapshotNotFound(id: string): AwsFault {
   return new AwsFault("InvalidSnapshot.NotFound", `The snapshot '${id}' does not exist.`);
 }
 
-/** Own, shared with the caller, or public. */
+/** Own, shared with the caller or an organization it is in, or public. */
 export function maySee(call: Ec2Call, resource: AwsImage | AwsSnapshot): boolean {
-  const { account } = call.caller;
-  return resource.owner === account || resource.permissions.has(account) || resource.permissions.has("all");
+  const { account, memberOf } = call.caller;
+  return resource.owner === account || [account, "all", ...memberOf].some((who) => resource.permissions.has(who));
 }

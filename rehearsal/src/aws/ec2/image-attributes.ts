@@ -35,8 +35,11 @@ export interface PermissionChange {
 /** Reads both forms: `LaunchPermission.Add.1.Group` and the older `OperationType` with `UserGroup.1` and `UserId.1`. */
 export function permissionChange(query: Query, permissions: Query): PermissionChange {
   const grantees = (list: string) =>
-    permissions.structures(list).map((entry) => grantee(entry.text("Group"), entry.text("UserId")));
+    permissions
+      .structures(list)
+      .map((entry) => organization(entry) ?? grantee(entry.text("Group"), entry.text("UserId")));
   const old = [
+    ...[...query.list("OrganizationArn"), ...query.list("OrganizationalUnitArn")].map(organizationArn),
     ...query.list("UserGroup").map((group) => grantee(group, undefined)),
     ...query.list("UserId").map((user) => grantee(undefined, user)),
   ];
@@ -45,6 +48,26 @@ export function permissionChange(query: Query, permissions: Query): PermissionCh
     add: [...grantees("Add"), ...(operation === "add" ? old : [])],
     remove: [...grantees("Remove"), ...(operation === "remove" ? old : [])],
   };
+}
+
+function organization(entry: Query): string | undefined {
+  const arn = entry.text("OrganizationArn") ?? entry.text("OrganizationalUnitArn");
+  return arn === undefined ? undefined : organizationArn(arn);
+}
+
+function organizationArn(arn: string): string {
+  if (/^arn:aws[a-z-]*:organizations::\d{12}:(organization\/o-[a-z0-9]+|ou\/o-[a-z0-9]+\/ou-[a-z0-9-]+)$/.test(arn))
+    return arn;
+  throw new AwsFault(
+    "InvalidAMIAttributeItemValue",
+    `Invalid attribute item value "${arn}" for organizationArn item type.`,
+  );
+}
+
+function describeGrantee(who: string) {
+  if (who === "all") return { group: who };
+  if (!who.startsWith("arn:")) return { userId: who };
+  return who.includes(":ou/") ? { organizationalUnitArn: who } : { organizationArn: who };
 }
 
 function grantee(group: string | undefined, user: string | undefined): string {
@@ -103,7 +126,7 @@ function attributeValue(call: Ec2Call, image: AwsImage, attribute: string) {
   const value = (text: string | undefined) => (text === undefined ? {} : { value: text });
   switch (attribute) {
     case "launchPermission":
-      return [...image.permissions].map((who) => (who === "all" ? { group: who } : { userId: who }));
+      return [...image.permissions].map(describeGrantee);
     case "description":
       return value(image.description ?? "");
     case "bootMode":

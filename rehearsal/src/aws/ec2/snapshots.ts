@@ -92,6 +92,8 @@ export const modifySnapshotAttribute: Ec2Operation = (call) => {
   const { state, caller, query } = call;
   const snapshot = ownSnapshot(call, query.required("SnapshotId"));
   const change = permissionChange(query, query.under("CreateVolumePermission"));
+  const organization = change.add.find((who) => who.startsWith("arn:"));
+  if (organization !== undefined) throw invalidValue(organization, "createVolumePermission");
   if (change.add.length > 0 && snapshot.encrypted) {
     throw new AwsFault(
       "InvalidParameter",
