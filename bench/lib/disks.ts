@@ -1,13 +1,21 @@
 /** Disks to measure with: one that boots, where the tools for making it are installed, and made-up ones. */
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { createReadStream, createWriteStream, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { makeDisk } from "../../src/images/testing/make.ts";
-import { MiB } from "../../src/lib/units.ts";
+import { GiB, MiB } from "../../src/lib/units.ts";
 import { realCompose } from "../../test/interop/real-compose.ts";
 
 export interface BenchDisk {
@@ -59,6 +67,31 @@ export async function madeUpDisk(folder: string, made: MadeUp): Promise<BenchDis
   xz.stdin!.end();
   await written;
   return described(name, path, "raw.xz", virtualMiB * MiB);
+}
+
+/** The same disk as Google takes it: one sparse disk.raw in a tar.gz. */
+export async function archived(folder: string, disk: BenchDisk): Promise<BenchDisk> {
+  const path = join(folder, `${disk.name.replaceAll(/[^a-z0-9]+/gi, "-")}.tar.gz`);
+  const raw = join(folder, "disk.raw");
+  const whole = Math.ceil(disk.virtualBytes / GiB) * GiB;
+  const script = 'xz -dc "$1" | cp --sparse=always /dev/stdin "$2" && truncate -s "$3" "$2"';
+  run("sh", [
+    "-c",
+    `${script} && tar -C "$4" --format=oldgnu -Sczf "$5" disk.raw`,
+    "sh",
+    disk.path,
+    raw,
+    String(whole),
+    folder,
+    path,
+  ]);
+  rmSync(raw);
+  return described(disk.name, path, "tar.gz", whole);
+}
+
+function run(program: string, args: readonly string[]): void {
+  const { status } = spawnSync(program, args, { stdio: ["ignore", "ignore", "inherit"] });
+  if (status !== 0) throw new Error(`${program} ended with ${status}`);
 }
 
 async function described(name: string, path: string, format: string, virtualBytes: number): Promise<BenchDisk> {

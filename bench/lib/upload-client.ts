@@ -1,8 +1,11 @@
 /** One upload, or its bytes without it, in a process of its own, so that memory and time are of nothing else. */
+import type { Cloud, UploadContext } from "../../src/clouds/cloud.ts";
+import { type BlockSource, virtualBytes } from "../../src/images/block-source.ts";
 import { memoryJournal } from "../../src/images/journal.ts";
 import { openDisk } from "../../src/images/open-disk.ts";
 import { quietCall } from "../../src/lib/call.ts";
-import { type BenchCloudName, CLOUDS, type Variant } from "./clouds.ts";
+import type { ImageSpec } from "../../src/model.ts";
+import { type BenchCloud, type BenchCloudName, CLOUDS, type Variant } from "./clouds.ts";
 import type { BenchDisk } from "./disks.ts";
 import type { Clouds } from "./server.ts";
 import { sendBare } from "./wire.ts";
@@ -13,6 +16,8 @@ export interface Task {
   readonly variant: Variant;
   readonly disk: BenchDisk;
   readonly clouds: Clouds;
+  /** Written to each of these from the source, side by side. Default: to one. */
+  readonly regions?: readonly string[];
 }
 
 export interface Measured {
@@ -26,10 +31,10 @@ export interface Measured {
 await measure(JSON.parse(process.argv[2]!) as Task);
 
 async function measure(task: Task): Promise<void> {
-  const cloud = CLOUDS[task.cloud];
+  const cloud: BenchCloud = CLOUDS[task.cloud];
   const { path, bytes, sha256, format } = task.disk;
   const call = quietCall();
-  const disk = await openDisk({ url: path, bytes, sha256, format }, { wants: cloud.wants }, call);
+  const disk = await openDisk({ url: path, bytes, sha256, format }, { wants: cloud.wants, keep: cloud.keep }, call);
   let nonZeroBytes = 0;
   let result: Omit<Measured, "peakMemoryMiB" | "nonZeroBytes">;
   if (task.what === "wire") {
@@ -61,19 +66,36 @@ async function measure(task: Task): Promise<void> {
         }
       },
     };
-    await driver.upload(counted, cloud.spec(disk.bytes), memoryJournal(), {
+    const context = {
       ...call,
-      onProgress: (progress) => {
+      onProgress: (progress: { sentBytes: number }) => {
         // The last word, that all is there, says nothing of how it came there.
         sentBytes = Math.max(sentBytes, progress.sentBytes);
       },
-    });
+    };
+    const spec = cloud.spec(virtualBytes(disk));
+    if (task.regions === undefined) await driver.upload(counted, spec, memoryJournal(), context);
+    else await toRegions(driver, counted, spec, task.regions, context);
     result = { seconds: (performance.now() - started) / 1000, cpuSeconds: cpuSince(cpu), sentBytes };
     await driver.close();
   }
   await disk.close();
   const peakMemoryMiB = Math.round(process.resourceUsage().maxRSS / 1024);
   process.stdout.write(JSON.stringify({ ...result, nonZeroBytes, peakMemoryMiB } satisfies Measured));
+}
+
+async function toRegions(
+  driver: Cloud,
+  disk: BlockSource,
+  spec: ImageSpec,
+  regions: readonly string[],
+  call: UploadContext,
+): Promise<void> {
+  const wanted = { ...spec, regions };
+  const journalOf = async () => ({ ...memoryJournal(), async [Symbol.asyncDispose]() {} });
+  for await (const outcome of driver.uploadEach!(disk, wanted, regions, journalOf as never, call)) {
+    if ("error" in outcome) throw new Error(`${outcome.region}: ${outcome.error.message}`);
+  }
 }
 
 function cpuSince(before: NodeJS.CpuUsage): number {

@@ -1,0 +1,68 @@
+/**
+ * What another region costs when every region is written from the source: the disk is decoded and hashed once, so all that
+ * is added is a put for each block. CPU time of our process, on its own core; the simulated cloud has the other.
+ *
+ *   node bench/direct.ts
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { AWS_REGIONS } from "@slipway/rehearsal";
+import { MiB } from "../src/lib/units.ts";
+import { madeUpDisk } from "./lib/disks.ts";
+import { askChild, CLIENT_CORE, canPin, SERVER_CORE } from "./lib/pinned.ts";
+import { startServer } from "./lib/server.ts";
+import type { Measured } from "./lib/upload-client.ts";
+
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 2);
+const client = fileURLToPath(new URL("./lib/upload-client.ts", import.meta.url));
+const BLOCK = 512 * 1024;
+const HOME = "us-east-1";
+const OTHERS = AWS_REGIONS.filter((region) => ![HOME, "il-central-1", "me-central-1", "eu-south-2"].includes(region));
+
+const folder = mkdtempSync(join(tmpdir(), "slipway-bench-"));
+try {
+  const disk = await madeUpDisk(folder, { name: "256 MiB without zeros", virtualMiB: 256, zeros: 0 });
+  const blocks = disk.virtualBytes / BLOCK;
+  const rows = [];
+  let one: Measured | undefined;
+  for (const count of [1, 8, 22]) {
+    const regions = [HOME, ...OTHERS.slice(0, count - 1)];
+    let best: Measured | undefined;
+    for (let round = 0; round < ROUNDS; round++) {
+      await using server = await startServer(SERVER_CORE);
+      const task = { what: "upload", cloud: "aws", variant: { zeros: "skip" }, disk, clouds: server.clouds, regions };
+      const measured = await askChild<Measured>(CLIENT_CORE, client, task);
+      if (best === undefined || measured.cpuSeconds < best.cpuSeconds) best = measured;
+    }
+    one ??= best;
+    const extraPuts = (count - 1) * blocks;
+    const extra = best!.cpuSeconds - one!.cpuSeconds;
+    rows.push({
+      regions: count,
+      seconds: rounded(best!.seconds),
+      cpuSeconds: rounded(best!.cpuSeconds),
+      // Handed out by the decoder: each block once, however many regions take it.
+      blocksDecoded: Math.round(best!.nonZeroBytes / BLOCK),
+      cpuMsPerExtraPut: extraPuts === 0 ? "" : rounded((extra * 1000) / extraPuts),
+      peakMemoryMiB: best!.peakMemoryMiB,
+    });
+  }
+  const what = "replicate: direct, written from the source";
+  console.log(
+    JSON.stringify({
+      what,
+      virtualMiB: disk.virtualBytes / MiB,
+      cores: canPin ? "apart" : "shared",
+      rounds: ROUNDS,
+      rows,
+    }),
+  );
+} finally {
+  rmSync(folder, { recursive: true });
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}
