@@ -130,6 +130,26 @@ describe("bad configuration: line, column, field and the way out", () => {
       `${AWS}    sns_topic: "arn:aws:sns:us-east-1:111122223333:images.fifo"\n`,
       "targets.aws.sns_topic: a FIFO topic is not supported",
     ],
+    [
+      "regions of two partitions",
+      `${AWS}    regions: [us-east-1, cn-north-1]\n`,
+      "targets.aws.regions: cn-north-1 is in the partition aws-cn, the home region in aws",
+    ],
+    [
+      "a topic of another partition",
+      `${AWS}    sns_topic: "arn:aws-cn:sns:cn-north-1:111122223333:images"\n`,
+      "is in another partition than the home region",
+    ],
+    [
+      "exceptions from a list",
+      `${AWS}    regions: [us-east-1]\n    regions_except: [eu-west-1]\n`,
+      "targets.aws.regions_except: belongs to `regions: all`",
+    ],
+    [
+      "the home region as exception",
+      `${AWS}    regions: all\n    regions_except: [us-east-1]\n`,
+      "home_region us-east-1 cannot be left out",
+    ],
     ["a registry with a scheme", "targets:\n  r: { cloud: registry, url: https://quay.io }\n", "without https://"],
     ["a size", "limits: { max_disk_bytes: huge }\n", 'limits.max_disk_bytes: expected a size such as "64 GiB"'],
     ["a duration", "systems:\n  f: { expect: { every: daily } }\n", 'expected a duration such as "90s"'],

@@ -52,6 +52,7 @@ const aws = z.strictObject({
     .union([z.literal("all"), regionList], { error: "expected all, or a list of regions" })
     .optional()
     .describe("`all` regions the account has enabled, or a list with the home region in it. Default: the home region."),
+  regions_except: regionList.optional().describe("Regions that `regions: all` leaves out."),
   replicate: z
     .enum(["copy", "direct"])
     .default("copy")
@@ -85,6 +86,12 @@ const aws = z.strictObject({
     .optional()
     .describe("Other addresses of the vendor's APIs, for rehearsals and emulators."),
 });
+
+/** AWS is three: accounts and credentials of one are unknown in the others, and images are not copied between them. */
+function partitionOf(region: string): "aws" | "aws-cn" | "aws-us-gov" {
+  if (region.startsWith("cn-")) return "aws-cn";
+  return region.startsWith("us-gov-") ? "aws-us-gov" : "aws";
+}
 
 const azureRegion = z.union(
   [
@@ -214,6 +221,27 @@ const local = z.strictObject({
 
 export const target = z
   .discriminatedUnion("cloud", [aws, azure, gcp, registry, local])
+  .superRefine((given, context) => {
+    if (given.cloud !== "aws") return;
+    const { home_region: home, regions, regions_except: except, sns_topic: topic } = given;
+    const complain = (path: string, message: string) => context.addIssue({ code: "custom", path: [path], message });
+    if (except !== undefined && regions !== "all") {
+      complain("regions_except", "belongs to `regions: all`; leave them out of the list instead");
+    }
+    if (except?.includes(home))
+      complain("regions_except", `home_region ${home} cannot be left out: images are made there`);
+    const partition = partitionOf(home);
+    const stranger = Array.isArray(regions) ? regions.find((one) => partitionOf(one) !== partition) : undefined;
+    if (stranger !== undefined) {
+      complain(
+        "regions",
+        `${stranger} is in the partition ${partitionOf(stranger)}, the home region in ${partition}: an account is in one of them. Make it a target of its own, with credentials of its own`,
+      );
+    }
+    if (topic !== undefined && topic.split(":")[1] !== partition) {
+      complain("sns_topic", `is in another partition than the home region, which is in ${partition}`);
+    }
+  })
   .superRefine((given, context) => {
     if (given.cloud !== "aws" || given.offer.to !== "accounts" || given.snapshots === "private") return;
     if (given.offer.organizations === undefined) return;

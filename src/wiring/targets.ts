@@ -103,6 +103,7 @@ async function awsOptions(target: AwsTarget, environment: Environment): Promise<
     ...(endpoints === undefined ? {} : { endpoints: defined(endpoints) }),
     ...(await certificate(target.ca_file)),
     offer: target.offer.to,
+    ...(target.regions === "all" ? { allExcept: target.regions_except ?? [] } : {}),
     sharesSnapshots: target.snapshots === "shared",
     ...(target.sns_topic === undefined ? {} : { topic: target.sns_topic }),
     credentials: (await awsKey(credentials, environment)) ?? {},

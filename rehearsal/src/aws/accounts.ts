@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { AwsFault, type AwsService } from "./fault.ts";
+import type { Partition } from "./partition.ts";
 
 /** One access key of the pretended account, as a test or a demo gives it out. */
 export interface AwsKey {
@@ -9,6 +10,8 @@ export interface AwsKey {
   readonly account: string;
   /** Last part of the caller's ARN. Default `publisher`. */
   readonly user?: string;
+  /** Default: aws. */
+  readonly partition?: Partition;
   /** ARNs of the organization and the organizational units the account is in. */
   readonly memberOf?: readonly string[];
   /** Temporary credentials only: the token that has to come along, and when it ends (milliseconds since 1970). */
@@ -37,6 +40,7 @@ export interface Caller {
   readonly region: string;
   readonly deny: readonly string[];
   readonly memberOf: readonly string[];
+  readonly partition: Partition;
 }
 
 /** The keys and roles of all accounts, and what they are refused. */
@@ -52,7 +56,7 @@ export class Accounts {
   /** Adds a key, or replaces one: how a test withdraws a permission while a client is at work. */
   add(key: AwsKey): void {
     const user = key.user ?? "publisher";
-    const arn = `arn:aws:iam::${key.account}:user/${user}`;
+    const arn = `arn:${key.partition ?? "aws"}:iam::${key.account}:user/${user}`;
     this.#keys.set(key.accessKeyId, { ...key, arn, userId: `AIDA${user.toUpperCase()}` });
   }
 
@@ -71,17 +75,18 @@ export class Accounts {
         403,
       );
     }
-    const account = /^arn:aws:iam::(\d{12}):role\//.exec(roleArn)?.[1] ?? caller.account;
+    const account = /^arn:aws[a-z-]*:iam::(\d{12}):role\//.exec(roleArn)?.[1] ?? caller.account;
     const key = {
       accessKeyId: `ASIA${randomBytes(8).toString("hex").toUpperCase()}`,
       secretAccessKey: randomBytes(30).toString("base64"),
       sessionToken: randomBytes(60).toString("base64"),
       account,
+      partition: caller.partition,
       expiresAt,
       deny: role.deny ?? [],
     };
     const name = roleArn.split("/").at(-1) ?? "role";
-    const arn = `arn:aws:sts::${account}:assumed-role/${name}/${session}`;
+    const arn = `arn:${caller.partition}:sts::${account}:assumed-role/${name}/${session}`;
     this.#keys.set(key.accessKeyId, { ...key, arn, userId: `AROA${name.toUpperCase()}:${session}` });
     return key;
   }

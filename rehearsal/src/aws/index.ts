@@ -17,7 +17,7 @@ import { handleS3, ObjectStore, unwrapChunks } from "./s3.ts";
 import { readClaim, refusal, verify } from "./signature.ts";
 import { handleSns } from "./sns.ts";
 import { handleSsm } from "./ssm.ts";
-import { AWS_REGIONS, type AwsBehaviour, AwsState, type RegionSettings } from "./state.ts";
+import { type AwsBehaviour, AwsState, type RegionSettings, regionsOf } from "./state.ts";
 import { handleSts } from "./sts.ts";
 
 export type { AwsKey, AwsRole } from "./accounts.ts";
@@ -170,7 +170,7 @@ function isKnown(service: string): service is AwsService {
 /** A region that the account did not opt in to does not know the account. */
 function checkRegion(state: AwsState, caller: Caller, service: AwsService): void {
   if (service === "s3" || service === "sts") return;
-  const known = AWS_REGIONS.includes(caller.region);
+  const known = regionsOf(caller.partition).includes(caller.region);
   if (!known || state.settings(caller.account, caller.region).optIn === "not-opted-in") {
     throw refusal(service, "unknown-key");
   }

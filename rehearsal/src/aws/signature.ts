@@ -68,8 +68,8 @@ export function verify(
     return timingSafeEqual(expected, Buffer.from(claim.signature, "hex"));
   });
   if (!matches) throw refusal(service, "mismatch");
-  const { account, arn, userId, deny = [], memberOf = [] } = key;
-  return { account, arn, userId, region: claim.region, deny, memberOf };
+  const { account, arn, userId, deny = [], memberOf = [], partition = "aws" } = key;
+  return { account, arn, userId, region: claim.region, deny, memberOf, partition };
 }
 
 /**

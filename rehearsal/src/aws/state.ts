@@ -7,6 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { BLOCK_BYTES, BlockStore } from "./blocks.ts";
+import { type Partition, partitionOf } from "./partition.ts";
 import type { AwsTopic } from "./sns.ts";
 import { ParameterStore } from "./ssm.ts";
 
@@ -132,6 +133,17 @@ const ASKED_FOR = ["af-south-1", "ap-east-1", "ap-southeast-3", "eu-south-1", "m
 const NOT_ASKED_FOR = ["il-central-1", "me-central-1", "eu-south-2"];
 export const AWS_REGIONS: readonly string[] = [...ALWAYS, ...ASKED_FOR, ...NOT_ASKED_FOR].sort();
 
+/** Nobody has to ask for those of the smaller partitions. */
+const REGIONS_OF: Readonly<Record<Partition, readonly string[]>> = {
+  aws: AWS_REGIONS,
+  "aws-cn": ["cn-north-1", "cn-northwest-1"],
+  "aws-us-gov": ["us-gov-east-1", "us-gov-west-1"],
+};
+
+export function regionsOf(partition: Partition): readonly string[] {
+  return REGIONS_OF[partition];
+}
+
 export class AwsState {
   readonly behaviour: AwsBehaviour;
   readonly blocks: BlockStore;
@@ -170,11 +182,12 @@ export class AwsState {
     const id = `${account}/${region}`;
     let settings = this.#settings.get(id);
     if (settings === undefined) {
-      const optIn = ALWAYS.includes(region)
-        ? "opt-in-not-required"
-        : ASKED_FOR.includes(region)
-          ? "opted-in"
-          : "not-opted-in";
+      const optIn =
+        ALWAYS.includes(region) || partitionOf(region) !== "aws"
+          ? "opt-in-not-required"
+          : ASKED_FOR.includes(region)
+            ? "opted-in"
+            : "not-opted-in";
       settings = {
         optIn,
         ebsEncryptionByDefault: false,

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import {
   AWS_OUTSIDER,
   AWS_PUBLISHER,
+  type AwsKey,
   type AwsSimulator,
   createAwsSimulator,
 } from "../../../rehearsal/src/aws/index.ts";
@@ -183,6 +184,27 @@ describe("what only AWS has", () => {
     }
   });
 
+  test("all regions are those of the credentials' partition, enabled and not left out, each other one with its reason", async () => {
+    const harness = await awsHarness({ allExcept: ["eu-west-1", "mars-1"] });
+    const china = { ...AWS_PUBLISHER, accessKeyId: "AKIACHINACHINACHINA1", partition: "aws-cn" } as const;
+    const elsewhere = await awsHarness({ credentials: china, homeRegion: "cn-north-1" }, [china]);
+    try {
+      const regions = await harness.cloud.regions?.(call);
+      expect(regions).toContain("us-east-1");
+      expect(regions).not.toContain("eu-west-1");
+      expect(regions).not.toContain("il-central-1");
+      const findings = await harness.cloud.check([harness.spec({ regions: ["us-east-1"] })], call);
+      const told = findings.filter(({ subject }) => subject === "region");
+      expect(told.map(({ region, severity }) => `${region} ${severity}`).sort()).toEqual([
+        ...["eu-south-2 info", "eu-west-1 info", "il-central-1 info", "mars-1 warning", "me-central-1 info"],
+      ]);
+      expect(await elsewhere.cloud.regions?.(call)).toEqual(["cn-north-1", "cn-northwest-1"]);
+    } finally {
+      await harness.close();
+      await elsewhere.close();
+    }
+  });
+
   test("check names a region that is not enabled and a setting that forbids sharing", async () => {
     const harness = await awsHarness();
     try {
@@ -214,9 +236,10 @@ async function readAll(cloud: Cloud, staged: StagedDisk, bytes: number): Promise
 }
 
 async function awsHarness(
-  changes: Pick<AwsOptions, "zeroBlocks" | "witness"> = {},
+  changes: Partial<AwsOptions> = {},
+  keys: readonly AwsKey[] = [AWS_PUBLISHER, AWS_OUTSIDER],
 ): Promise<CloudHarness & { simulator: AwsSimulator }> {
-  const simulator = createAwsSimulator();
+  const simulator = createAwsSimulator({ keys });
   simulator.state.behaviour.visibleAfterMs = 5;
   simulator.state.behaviour.blocksWritableAfterMs = 5;
   simulator.state.behaviour.completeMs = 5;

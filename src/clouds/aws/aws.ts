@@ -34,6 +34,8 @@ export interface AwsOptions extends Omit<ConnectionOptions, "connections" | "pac
   /** Twelve digits: `check` refuses credentials of another. Absent = any. */
   readonly account?: string | undefined;
   readonly homeRegion: Region;
+  /** Given if all regions of the account are wanted: those that are not. */
+  readonly allExcept?: readonly Region[] | undefined;
   /** What `check` holds the account's settings against. Default: public. */
   readonly offer?: "public" | "accounts" | "nobody" | undefined;
   /** Whether who may start an image may copy its snapshot too. Default: yes. */
@@ -65,6 +67,7 @@ export function openAws(options: AwsOptions): Cloud {
     homeRegion: options.homeRegion,
     offer: options.offer ?? "public",
     topic: options.topic,
+    allExcept: options.allExcept,
   } as const;
   const { topic } = options;
 
@@ -83,7 +86,10 @@ export function openAws(options: AwsOptions): Cloud {
 
     quotas: (specs, call) => quotas(account, specs, call),
 
-    regions: (call) => account.enabledRegions(options.homeRegion, call),
+    async regions(call) {
+      const enabled = await account.enabledRegions(options.homeRegion, call);
+      return enabled.filter((region) => !options.allExcept?.includes(region));
+    },
 
     async find(spec, region, call): Promise<Found> {
       const [named, snapshots] = await Promise.all([

@@ -23,6 +23,8 @@ export interface CheckOptions {
   readonly homeRegion: Region;
   /** What is to be done with the images: decides whether a setting that forbids sharing is an error. */
   readonly offer: "public" | "accounts" | "nobody";
+  /** All regions are wanted but these. */
+  readonly allExcept?: readonly Region[] | undefined;
   /** ARN of a topic that will be told. */
   readonly topic?: string | undefined;
 }
@@ -43,7 +45,7 @@ export async function check(
   if (identity.some((finding) => finding.severity === "error")) return identity;
   const homes = new Set(specs.map((spec) => spec.homeRegion));
   const wanted = [...new Set(specs.flatMap((spec) => [spec.homeRegion, ...spec.regions]))];
-  const { findings, usable } = await checkRegions(account, options.homeRegion, wanted, call);
+  const { findings, usable } = await checkRegions(account, options, wanted, call);
   const extra = specs.some(({ aws }) => aws?.protect) ? [PROTECT_CALL] : [];
   const jobs = usable.flatMap((region) => [
     () => checkSettings(account, region, options, call),
@@ -82,7 +84,8 @@ async function checkIdentity(account: Account, options: CheckOptions, call: Call
   }
 }
 
-async function checkRegions(account: Account, home: Region, wanted: readonly Region[], call: CallContext) {
+async function checkRegions(account: Account, options: CheckOptions, wanted: readonly Region[], call: CallContext) {
+  const { homeRegion: home, allExcept } = options;
   const findings: Finding[] = [];
   let known: Map<string, string>;
   try {
@@ -93,6 +96,7 @@ async function checkRegions(account: Account, home: Region, wanted: readonly Reg
   } catch (error) {
     return { findings: [findingFor(error, "ec2:DescribeRegions", home)], usable: wanted };
   }
+  if (allExcept !== undefined) findings.push(...leftOut(known, allExcept));
   for (const region of wanted) {
     const status = known.get(region);
     if (status === undefined) {
@@ -118,6 +122,31 @@ async function checkRegions(account: Account, home: Region, wanted: readonly Reg
   }
   const usable = wanted.filter((region) => known.has(region) && known.get(region) !== "not-opted-in");
   return { findings, usable };
+}
+
+/** What `all` does not mean, each region with the reason: none is forgotten in silence. */
+function leftOut(known: ReadonlyMap<string, string>, except: readonly Region[]): Finding[] {
+  const found: Finding[] = [];
+  for (const [region, status] of known) {
+    const base = { severity: "info", region, subject: "region" } as const;
+    if (except.includes(region)) found.push({ ...base, message: `Left out by regions_except: ${region}.` });
+    else if (status === "not-opted-in") {
+      found.push({
+        ...base,
+        message: `Left out, the account has not opted in to ${region}.`,
+        next: `Enable it to have images there: aws account enable-region --region-name ${region}.`,
+      });
+    }
+  }
+  const unknown = except.filter((region) => !known.has(region));
+  return [
+    ...found,
+    ...unknown.map((region) => ({
+      ...({ severity: "warning", region, subject: "region" } as const),
+      message: `regions_except names ${region}, which AWS does not have.`,
+      next: "Correct the target's regions_except.",
+    })),
+  ];
 }
 
 type Probe = readonly [operation: string, run: (ec2: EC2, send: SendOptions) => Promise<unknown>];

@@ -8,7 +8,7 @@
 import { authorize, type Caller } from "../accounts.ts";
 import { AwsFault, EC2_NAMESPACE, unknownOperation } from "../fault.ts";
 import type { Query } from "../query.ts";
-import { AWS_REGIONS, type AwsState } from "../state.ts";
+import { type AwsState, regionsOf } from "../state.ts";
 import { element } from "../xml.ts";
 import type { Ec2Operation } from "./call.ts";
 import { copyImage, copySnapshot } from "./copy.ts";
@@ -38,19 +38,21 @@ import { createTags, deleteTags, describeTags } from "./tags.ts";
 
 const describeRegions: Ec2Operation = ({ state, caller, query }) => {
   const names = query.list("RegionName");
+  const known = regionsOf(caller.partition);
   for (const name of names) {
-    if (!AWS_REGIONS.includes(name))
-      throw new AwsFault("InvalidParameterValue", `Invalid region names provided: ${name}`);
+    if (!known.includes(name)) throw new AwsFault("InvalidParameterValue", `Invalid region names provided: ${name}`);
   }
-  const rows = AWS_REGIONS.map((regionName) => ({
-    regionName,
-    regionEndpoint: `ec2.${regionName}.amazonaws.com`,
-    optInStatus: state.settings(caller.account, regionName).optIn as string,
-  })).filter(
-    (row) =>
-      (names.length === 0 || names.includes(row.regionName)) &&
-      (query.flag("AllRegions") === true || row.optInStatus !== "not-opted-in"),
-  );
+  const rows = known
+    .map((regionName) => ({
+      regionName,
+      regionEndpoint: `ec2.${regionName}.amazonaws.com${caller.partition === "aws-cn" ? ".cn" : ""}`,
+      optInStatus: state.settings(caller.account, regionName).optIn as string,
+    }))
+    .filter(
+      (row) =>
+        (names.length === 0 || names.includes(row.regionName)) &&
+        (query.flag("AllRegions") === true || row.optInStatus !== "not-opted-in"),
+    );
   return { regionInfo: applyRegionFilters(query, rows) };
 };
 
