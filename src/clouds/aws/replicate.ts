@@ -68,7 +68,8 @@ async function copyTo(
 ): Promise<CloudImage> {
   const id =
     (await existing(account, image, spec, region, call))?.ImageId ?? (await start(account, image, spec, region, call));
-  const copy = await available(account, id, region, call);
+  const copy =
+    (await available(account, id, region, call)) ?? (await successor(account, image, id, spec, region, call));
   await tag(account, copy, spec, region, call);
   const kept = await settleDuplicates(account, copy, spec, region, call);
   return account.toCloudImage(kept, spec, region, call);
@@ -174,20 +175,36 @@ async function becomesVisible(account: Account, id: string, region: Region, call
   }
 }
 
-async function available(account: Account, id: string, region: Region, call: CallContext): Promise<Image> {
+/** Another writer found an older copy than ours while ours was being made, and removed ours: that one is it. */
+async function successor(
+  account: Account,
+  image: CloudImage,
+  id: string,
+  spec: ImageSpec,
+  region: Region,
+  call: CallContext,
+): Promise<Image> {
+  const other = await existing(account, image, spec, region, call);
+  const copy = other?.ImageId ? await available(account, other.ImageId, region, call) : undefined;
+  if (copy) return copy;
+  throw new CloudError("conflict", `The copy ${id} has been removed meanwhile.`, {
+    cloud: "aws",
+    operation: "CopyImage",
+    region,
+    subject: id,
+    next: "Release the image again; it is copied anew.",
+  });
+}
+
+/** Undefined if it has been removed. */
+async function available(account: Account, id: string, region: Region, call: CallContext): Promise<Image | undefined> {
   const { pace } = account;
   let gone = 0;
-  return until(
+  const seen = await until(
     async () => {
       const seen = await account.imageById(id, region, call);
       // Describe may miss a new one once or twice; one that stays away has been removed.
-      if (!seen && ++gone > 10)
-        throw new CloudError("conflict", `The copy ${id} has been removed meanwhile.`, {
-          cloud: "aws",
-          operation: "CopyImage",
-          region,
-          subject: id,
-        });
+      if (!seen && ++gone > 10) return "removed" as const;
       if (seen?.State === "failed") {
         await discard(account, seen, region, call);
         throw gaveUp(seen, region);
@@ -196,6 +213,7 @@ async function available(account: Account, id: string, region: Region, call: Cal
     },
     { what: `The copy ${id}`, operation: "CopyImage", region, deadlineMs: pace.copyMs, pace, signal: call.signal },
   );
+  return seen === "removed" ? undefined : seen;
 }
 
 /** The copy and its snapshot, which DescribeImages names only now. */
@@ -207,15 +225,23 @@ async function tag(account: Account, copy: Image, spec: ImageSpec, region: Regio
   await ensureTags(account, resources, spec, spec.diskBytes, region, call);
 }
 
-/** Two processes may both have found nothing. The oldest stays, whoever looks; the others go. */
+/**
+ * Two processes may both have found nothing, and AWS takes one name twice. The oldest stays, ready or not, whoever looks, so
+ * that both end with the same one; the others go. Each removal is in the run's log.
+ */
 async function settleDuplicates(account: Account, copy: Image, spec: ImageSpec, region: Region, call: CallContext) {
   const mine = (await account.imagesNamed(spec.name, region, call)).filter(
-    (one) => fromAws(one.Tags)[KEY] === spec.key && isReady(one),
+    (one) => fromAws(one.Tags)[KEY] === spec.key && (isReady(one) || one.State === "pending"),
   );
-  const kept = mine[0] ?? copy;
-  for (const other of mine.slice(1)) {
-    call.log.warn("removing a second copy of the same image", { id: other.ImageId, kept: kept.ImageId, region });
-    await discard(account, other, region, call);
+  const [oldest = copy] = mine;
+  const kept = isReady(oldest) ? oldest : ((await available(account, oldest.ImageId ?? "", region, call)) ?? copy);
+  for (const other of mine) {
+    if (other.ImageId === kept.ImageId) continue;
+    // A copy names its snapshot only when it is made: removed earlier, it would leave that behind.
+    const made = isReady(other) ? other : await available(account, other.ImageId ?? "", region, call);
+    if (!made) continue;
+    call.log.warn("removing a second copy of the same image", { id: made.ImageId, kept: kept.ImageId, region });
+    await discard(account, made, region, call);
   }
   return kept;
 }

@@ -3,6 +3,8 @@
  * The region is the one the request is signed for.
  */
 import type http from "node:http";
+import https from "node:https";
+import { EC2 } from "@aws-sdk/client-ec2";
 import { AWS_PUBLISHER, createAwsSimulator } from "../../../../rehearsal/src/aws/index.ts";
 import { createAuthority, serve } from "../../../../rehearsal/src/tls.ts";
 import { memoryJournal, type UploadJournal } from "../../../images/journal.ts";
@@ -61,6 +63,7 @@ export async function openWeather(changes: Partial<AwsOptions> = {}) {
   const authority = await createAuthority();
   const served = await serve(handler, { tls: authority });
   const opened: Cloud[] = [];
+  const clients: EC2[] = [];
   const spec: ImageSpec = { ...AWS_SPEC, diskBytes: 24 * MiB, regions: REGIONS_22 };
   return {
     simulator,
@@ -79,6 +82,16 @@ export async function openWeather(changes: Partial<AwsOptions> = {}) {
       });
       opened.push(cloud);
       return cloud;
+    },
+    /** The vendor's own client, as somebody else in the account would use it. */
+    ec2(region: Region): EC2 {
+      const { accessKeyId, secretAccessKey } = AWS_PUBLISHER;
+      const client = new EC2({
+        ...{ region, endpoint: served.url, credentials: { accessKeyId, secretAccessKey }, maxAttempts: 1 },
+        requestHandler: { httpsAgent: new https.Agent({ ca: authority.ca }) },
+      });
+      clients.push(client);
+      return client;
     },
     /** Breaks every connection. */
     kill: (region: Region) => void dead.add(region),
@@ -102,6 +115,7 @@ export async function openWeather(changes: Partial<AwsOptions> = {}) {
     puts: () => new Map(puts),
     async close() {
       for (const cloud of opened) await cloud.close();
+      for (const client of clients) client.destroy();
       await served.close();
       simulator.close();
     },
