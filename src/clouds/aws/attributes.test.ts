@@ -34,6 +34,25 @@ test("what the rule says of an image is what it is registered with, in every reg
   }
 });
 
+test("images and snapshots carry all tags from the moment they are made, copies too", async () => {
+  await made({ endOfLife: "2027-06-01", aws: { parameter: "/fedora/latest" } });
+  const { state } = weather.simulator;
+  const all = [...state.images(), ...state.snapshots()];
+  expect(all.map(({ kind, region }) => `${kind} ${region}`).sort()).toEqual(
+    ["image", "snapshot"].flatMap((kind) => [...REGIONS].sort().map((region) => `${kind} ${region}`)),
+  );
+  for (const { tags } of all) {
+    expect(Object.fromEntries(tags)).toMatchObject({
+      ...weather.spec.tags,
+      Name: weather.spec.name,
+      ...{ "slipway:key": weather.spec.key, "slipway:disk-key": weather.spec.diskKey, "slipway:owner": "slipway" },
+      ...{ "slipway:end-of-life": "2027-06-01", "slipway:parameter": "/fedora/latest" },
+    });
+  }
+  // None had to be added later, when a crash could have come between.
+  expect([...state.calls.keys()].filter((name) => name.startsWith("ec2:CreateTags"))).toEqual([]);
+});
+
 test("a rule that says nothing makes images as Fedora's are", async () => {
   await made({});
   expect(weather.simulator.state.images("us-east-1")).toMatchObject([
