@@ -6,12 +6,17 @@ import http from "node:http";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { EC2 } from "@aws-sdk/client-ec2";
-import { afterAll, beforeAll, describe, test } from "vitest";
+import { SSM } from "@aws-sdk/client-ssm";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { serve } from "../../rehearsal/src/tls.ts";
 import { AWS_SPEC, awsLevers, awsOperation } from "../../src/clouds/aws/testing/harness.ts";
 import { describeCloud } from "../../src/clouds/testing/contract.ts";
+import { fakeDisk } from "../../src/clouds/testing/disks.ts";
 import type { CloudHarness } from "../../src/clouds/testing/harness.ts";
 import { carry, tap } from "../../src/clouds/testing/taps.ts";
+import { memoryJournal } from "../../src/images/journal.ts";
+import { quietCall } from "../../src/lib/call.ts";
+import type { CloudImage, ImageSpec } from "../../src/model.ts";
 
 const tools = resolve(process.env.SLIPWAY_INTEROP_DIR ?? join(import.meta.dirname, "../../.interop"));
 const program = process.env.MOTO_SERVER ?? join(tools, "python/bin/moto_server");
@@ -71,13 +76,48 @@ if (!existsSync(program)) {
       "with good ones check finds no error and makes nothing": "moto breaks on a snapshot that does not exist",
     },
   });
+
+  test("aws, moto: the newest image is named in Parameter Store, and the one before it when it is taken back", () =>
+    parameterStory(url));
+}
+
+async function parameterStory(url: URL): Promise<void> {
+  const harness = await motoHarness(url);
+  const ssm = new SSM({ endpoint: url.href, region: AWS_SPEC.homeRegion, credentials: CREDENTIALS });
+  const Name = "/fedora/cloud/latest";
+  const value = async () => (await ssm.getParameters({ Names: [Name] })).Parameters?.[0]?.Value;
+  const call = quietCall();
+  try {
+    const made: [CloudImage, ImageSpec][] = [];
+    for (const date of ["20260601", "20260602"]) {
+      const spec = harness.spec({
+        ...{ key: `key-${date}`, diskKey: `disk-${date}`, name: `image-${date}`, regions: [AWS_SPEC.homeRegion] },
+        ...{ tags: { ...AWS_SPEC.tags, Date: date }, aws: { parameter: Name } },
+      });
+      const staged = await harness.cloud.upload(fakeDisk(spec.diskBytes, [1]), spec, memoryJournal(), call);
+      made.push([await harness.cloud.register(staged, spec, call), spec]);
+    }
+    const [[first], [second]] = made as [[CloudImage, ImageSpec], [CloudImage, ImageSpec]];
+    for (const [image, spec] of made) await harness.cloud.offer([image], spec, { to: "public" }, call);
+    expect(await value()).toBe(second.id);
+    for (const [expected, [image, spec]] of [
+      [first.id, made[1]!],
+      [undefined, made[0]!],
+    ] as const) {
+      await harness.cloud.withdraw([image], spec, call);
+      expect(await value()).toBe(expected);
+    }
+  } finally {
+    ssm.destroy();
+    await harness.close();
+  }
 }
 
 async function motoHarness(url: URL): Promise<CloudHarness> {
   await reset(url);
   const tapped = tap(carry(url), awsOperation);
   const served = await serve(tapped.handler);
-  const endpoints = { ec2: served.url, ebs: served.url, sts: served.url };
+  const endpoints = { ec2: served.url, ebs: served.url, sts: served.url, ssm: served.url };
   const { homeRegion } = AWS_SPEC;
   const levers = awsLevers(tapped, { account: ACCOUNT, homeRegion, credentials: CREDENTIALS, endpoints });
   return {
