@@ -2,7 +2,17 @@ import { z } from "zod";
 import type { PlanTarget, System } from "../compose/index.ts";
 import { type SystemSettings, system } from "./schema-systems.ts";
 import { type TargetSettings, target } from "./schema-targets.ts";
-import { byteSize, duration, isoDate, isoMoment, ownName, secret, urlWithoutSecret, valueOrRef } from "./values.ts";
+import {
+  byteSize,
+  duration,
+  endpoint as httpUrl,
+  isoDate,
+  isoMoment,
+  ownName,
+  secret,
+  urlWithoutSecret,
+  valueOrRef,
+} from "./values.ts";
 
 /**
  * slipway.yaml, once: from this come the defaults, the checks, the JSON Schema for editors and the reference page.
@@ -49,6 +59,17 @@ const releases = z
       .record(z.string(), isoDate)
       .default({})
       .describe("Release → last day: `{43: 2026-12-02}`. Images carry it where the cloud can."),
+    schedule: z
+      .strictObject({
+        url: httpUrl.describe(
+          "Bodhi's `https://bodhi.fedoraproject.org/releases/?rows_per_page=100`, or a service like it.",
+        ),
+        cache: duration
+          .prefault("6h")
+          .describe("How long an answer counts as new. A last good one is used while there is none."),
+      })
+      .optional()
+      .describe("Where the rest is asked for: what is set beside it wins. Default: nowhere."),
     unknown_end_of_life_months: z
       .int()
       .min(1)

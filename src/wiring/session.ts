@@ -50,10 +50,14 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
 
   const planning = lazily(async (): Promise<PlanningServices> => {
     const settings = await config();
+    const { openReleases } = await import("./release-schedule.ts");
+    const releases = await openReleases({ ...settings, data_dir: resolve(settings.data_dir) }, call);
     return {
       targets: await targets(),
       systems: Object.values(settings.systems),
-      releases: settings.releases,
+      get releases() {
+        return releases.current();
+      },
       sources: { allowPrivate: settings.sources.allow_private },
       maxDiskBytes: settings.limits.max_disk_bytes,
       now: () => new Date(),
@@ -86,7 +90,15 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
       config(),
       import("./attester.ts"),
     ]);
-    return { ...plan, db: opened.kysely<Tables>(), attester: openAttester(settings, environment) };
+    return {
+      ...plan,
+      // Spreading has read it once; a service that runs for months asks each time.
+      get releases() {
+        return plan.releases;
+      },
+      db: opened.kysely<Tables>(),
+      attester: openAttester(settings, environment),
+    };
   });
 
   let engine: Promise<Engine<Services>> | undefined;
