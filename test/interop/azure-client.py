@@ -2,7 +2,9 @@
 import json
 import sys
 
+from arm_judge import judge
 from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.identity import ClientSecretCredential
 from azure.mgmt.compute import ComputeManagementClient
 from azure.storage.blob import BlobServiceClient
@@ -47,9 +49,23 @@ lease = blob.acquire_lease(60)
 result["leased"] = refused(lambda: blob.upload_page(disk[:512], 0, 512))
 lease.release()
 
+heard = []
+
+
+class Listener(SansIOHTTPPolicy):
+    """Keeps every answer of Resource Manager as it came."""
+
+    def on_response(self, request, response):
+        response.http_response.read()
+        text = response.http_response.text()
+        path = request.http_request.url.split("?")[0]
+        heard.append((path, response.http_response.status_code, json.loads(text) if text else None))
+
+
 compute = ComputeManagementClient(
     right, account["subscriptionId"], base_url=given["management"],
-    credential_scopes=["https://management.azure.com/.default"], polling_interval=0, **common,
+    credential_scopes=["https://management.azure.com/.default"], polling_interval=0,
+    per_call_policies=[Listener()], **common,
 )
 properties = {
     "osType": "Linux", "osState": "Generalized", "hyperVGeneration": "V2", "architecture": "x64",
@@ -94,6 +110,14 @@ result["version"] = [
 ]
 result["listed"] = [each.name for each in versions.list_by_gallery_image(group, gallery, "interop")]
 result["has_versions"] = refused(lambda: compute.gallery_images.begin_delete(group, gallery, "interop"))
+compute.galleries.get(group, gallery)
+list(compute.galleries.list_by_resource_group(group))
+list(compute.gallery_images.list_by_gallery(group, gallery))
+public = compute.galleries.get(group, gallery).as_dict()["properties"]["sharingProfile"]["communityGalleryInfo"]
+public = public["publicNames"][0]
+compute.community_galleries.get("eastus", public)
+compute.community_gallery_images.get("eastus", public, "interop")
+compute.community_gallery_image_versions.get("eastus", public, "interop", "44.1.0")
 versions.begin_delete(group, gallery, "interop", "44.1.0").result()
 result["gone"] = refused(lambda: versions.get(group, gallery, "interop", "44.1.0"))
 blob.delete_blob()
@@ -103,4 +127,17 @@ try:
     result["wrong_secret"] = "not refused"
 except Exception as error:
     result["wrong_secret"] = "AADSTS7000215" in str(error)
+result["complaints"] = sorted({said for answer in heard for said in judge(*answer)})
+result["judged"] = len(heard)
+# A judge that finds nothing in a spoilt answer is none.
+path, status, body = next(one for one in heard if one[0].endswith("/versions/44.1.0") and one[2] and one[1] == 200)
+for spoil in (
+    lambda copy: copy.update(surprise=1),
+    lambda copy: copy.pop("location"),
+    lambda copy: copy["properties"].update(provisioningState="Perhaps"),
+    lambda copy: copy["properties"]["publishingProfile"].update(excludeFromLatest="yes"),
+):
+    copy = json.loads(json.dumps(body))
+    spoil(copy)
+    assert judge(path, status, copy), "the judge is blind"
 print(json.dumps(result))
