@@ -21,6 +21,7 @@ const NEEDS = {
   "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "cosign.test.ts": [inTools("go/bin/cosign"), inTools("python/bin/python3")],
+  "fake-gcs.test.ts": [inTools("go/bin/fake-gcs-server")],
   "front.test.ts": [inTools("python/bin/moto_server"), onPath("docker-registry")],
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],

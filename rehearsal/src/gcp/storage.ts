@@ -1,7 +1,7 @@
 /** Cloud Storage's JSON API: objects of one bucket, their checksums, parts joined to a whole. */
 import { createHash } from "node:crypto";
 import type { Answer, Exchange } from "../azure/exchange.ts";
-import { GcpFault, json, notBuilt, notFound } from "./fault.ts";
+import { GcpFault, json, notBuilt } from "./fault.ts";
 
 export interface StoredObject {
   readonly name: string;
@@ -35,7 +35,7 @@ export function storage(state: BucketState, exchange: Exchange): Answer {
   // Google's own clients download from a path of its own.
   const moved = upload || exchange.path[0] === "download";
   const [, , , bucket, kind, name, verb] = moved ? exchange.path.slice(1) : exchange.path;
-  if (bucket !== state.bucket) throw notFound("The specified bucket");
+  if (bucket !== state.bucket) throw new GcpFault(404, "notFound", "The specified bucket does not exist.");
   const does = `${exchange.method} ${[upload ? "upload" : "", kind, name === undefined ? "" : "NAME", verb].filter(Boolean).join("/")}`;
   switch (does) {
     case "GET ":

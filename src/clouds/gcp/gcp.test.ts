@@ -73,6 +73,13 @@ describe("gcp", () => {
     expect(String((error as { requestId?: string }).requestId)).toMatch(/^operation-/);
   }, 60_000);
 
+  test("a bucket that is not there is said, and is not taken for an object that is not", async () => {
+    const lost = harness.open({ bucket: "nobodys" });
+    await expect(lost.find(SPEC, SPEC.homeRegion, call)).rejects.toMatchObject({
+      ...{ code: "not-found", message: expect.stringContaining("bucket does not exist") },
+    });
+  });
+
   test("a full project is a quota, found by check and by the call", async () => {
     await harness.close();
     harness = await gcpHarness({ imageLimit: 0 });

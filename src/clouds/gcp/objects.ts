@@ -39,7 +39,8 @@ export async function lookAtObject(
     const ask = { operation: "objects.get", subject: uriOf(session, name) };
     return objectOf(await session.ask(ask, { service: "storage", path: objectPath(session, name) }, call));
   } catch (error) {
-    if (codeOf(error) === "not-found" && /no such object/i.test((error as Error).message)) return undefined;
+    // Of an object and of its bucket the same reason is said. Whoever says neither means what was asked for.
+    if (codeOf(error) === "not-found" && !/bucket does not exist/i.test((error as Error).message)) return undefined;
     throw error;
   }
 }
