@@ -57,7 +57,7 @@ function temporary(): { source: () => Promise<AwsCredentials>; given: AwsCredent
   };
 }
 
-function azure(): { cloud: Cloud; spec: ImageSpec } {
+function azure(inFlight = 1): { cloud: Cloud; spec: ImageSpec } {
   const { azure: urls } = rehearsal.urls;
   const account = rehearsal.credentials.azure;
   const spec = AZURE_SPEC;
@@ -68,7 +68,7 @@ function azure(): { cloud: Cloud; spec: ImageSpec } {
     endpoints: { authority: urls.authority, management: urls.management, blob: urls.blob },
     definition: { publisher: "Fedora", offer: "Cloud" },
     targetRegions: spec.regions.map((name) => ({ name, replicas: 1, storageType: "Standard_LRS" as const })),
-    ...{ pace: { pollFirst: 1, pollMost: 4, pageRetry: 1 }, inFlight: 1 },
+    ...{ pace: { pollFirst: 1, pollMost: 4, pageRetry: 1 }, inFlight },
   });
   return { cloud: inProduction(cloud), spec };
 }
@@ -125,17 +125,20 @@ describe("credentials that end in the middle of an upload", () => {
     await Promise.all([cloud.close(), again.close()]);
   });
 
-  test("Azure: a page that is refused is sent with a new token, and no acknowledged one again", async () => {
-    const { cloud, spec } = azure();
-    rehearsal.set({ name: "end", fault: "expire", match: { operation: "Put Page" }, after: 2, times: 1 });
-    await cloud.upload(vhdDisk(spec, NON_ZERO, "one"), spec, memoryJournal(), call);
-    const written = rehearsal.simulators.azure.state.pageWrites();
-    expect(new Set(written.map(({ offset }) => offset)).size).toBe(written.length);
-    // Again at once: then it is not the token.
-    rehearsal.set({ name: "again", fault: "expire", match: { service: ["management", "blob"] } });
-    await expect(cloud.find(spec, spec.homeRegion, call)).rejects.toMatchObject({ code: "unauthenticated" });
-    await cloud.close();
-  });
+  test.each([1, 8])(
+    "Azure: refused pages, %i at a time, are sent with a new token, and no acknowledged one again",
+    async (inFlight) => {
+      const { cloud, spec } = azure(inFlight);
+      rehearsal.set({ name: "end", fault: "expire", match: { operation: "Put Page" }, after: 2, times: 1 });
+      await cloud.upload(vhdDisk(spec, NON_ZERO, "one"), spec, memoryJournal(), call);
+      const written = rehearsal.simulators.azure.state.pageWrites();
+      expect(new Set(written.map(({ offset }) => offset)).size).toBe(written.length);
+      // Again at once: then it is not the token.
+      rehearsal.set({ name: "again", fault: "expire", match: { service: ["management", "blob"] } });
+      await expect(cloud.find(spec, spec.homeRegion, call)).rejects.toMatchObject({ code: "unauthenticated" });
+      await cloud.close();
+    },
+  );
 
   test("Azure: a small call is repeated by the step, with a new token", async () => {
     const { cloud, spec } = azure();

@@ -114,6 +114,7 @@ export function openSession(options: AzureOptions): AzureSession {
     const details = { cloud: "azure" as const, operation, region, subject };
     if (call.signal.aborted) throw new CloudError("cancelled", `${operation} was stopped before it began.`, details);
     const controller = new AbortController();
+    const begunAt = performance.now();
     let late = false;
     const timer = setTimeout(() => {
       late = true;
@@ -132,7 +133,7 @@ export function openSession(options: AzureOptions): AzureSession {
         });
       }
       const translated = translate(error, { operation, region, subject, permission, clientId, secrets });
-      throw hasExpired(error) ? renewed(translated) : translated;
+      throw hasExpired(error) ? renewed(translated, begunAt) : translated;
     } finally {
       clearTimeout(timer);
       call.signal.removeEventListener("abort", stop);
@@ -143,10 +144,13 @@ export function openSession(options: AzureOptions): AzureSession {
    * A token that Azure calls expired, though by this clock it is not, is kept by the SDKs until its end. All of them are
    * made anew, and whoever repeats the call has a new token; if that is refused too, the credentials are at fault.
    */
-  function renewed(error: SlipwayError): SlipwayError {
-    if (Date.now() - renewedAt < RENEW_AT_MOST_EVERY_MS) return error;
-    renewedAt = Date.now();
-    for (const one of [credential, compute, container]) one.forget();
+  function renewed(error: SlipwayError, begunAt: number): SlipwayError {
+    // Calls that were under way with the old token are no sign that the new one is bad.
+    if (begunAt > renewedAt) {
+      if (begunAt - renewedAt < RENEW_AT_MOST_EVERY_MS) return error;
+      renewedAt = performance.now();
+      for (const one of [credential, compute, container]) one.forget();
+    }
     const { message, operation, region, subject, requestId, cause } = error as CloudError;
     const details = { cloud: "azure" as const, operation, region, subject, requestId, cause };
     return new CloudError("unavailable", message, {
