@@ -82,12 +82,12 @@ export async function putObject(
     md5Hash: createHash("md5").update(data).digest("base64"),
     contentType: "application/octet-stream",
   };
-  const body = Buffer.concat([
+  const body = [
     Buffer.from(`--${boundary}\r\ncontent-type: application/json\r\n\r\n${JSON.stringify(about)}\r\n`),
     Buffer.from(`--${boundary}\r\ncontent-type: application/octet-stream\r\n\r\n`),
     data,
     Buffer.from(`\r\n--${boundary}--\r\n`),
-  ]);
+  ];
   const ask = { operation: "objects.insert", subject: uriOf(session, name), deadline: session.pace.partDeadline };
   const answer = await session.ask(
     ask,

@@ -1,5 +1,6 @@
 /** The way to Google Cloud: its REST APIs over our own HTTP, a token that is renewed, and the rules every call follows. */
 import { createSign } from "node:crypto";
+import { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
 import { EnvHttpProxyAgent, request } from "undici";
 import type { CallContext } from "../../lib/call.ts";
@@ -15,7 +16,8 @@ export interface Call {
   readonly path: string;
   readonly query?: Readonly<Record<string, string | readonly string[]>>;
   readonly json?: object;
-  readonly body?: Uint8Array;
+  /** Pieces that are sent one after the other, without being copied together. */
+  readonly body?: readonly Uint8Array[];
   readonly contentType?: string;
 }
 
@@ -141,8 +143,12 @@ export function openSession(options: GcpOptions): GcpSession {
     return request(url, {
       dispatcher: agent(),
       method,
-      headers: { authorization: `Bearer ${value}`, ...(type ? { "content-type": type } : {}) },
-      ...(json ? { body: JSON.stringify(json) } : body ? { body } : {}),
+      headers: {
+        authorization: `Bearer ${value}`,
+        ...(type ? { "content-type": type } : {}),
+        ...(body ? { "content-length": String(body.reduce((sum, piece) => sum + piece.length, 0)) } : {}),
+      },
+      ...(json ? { body: JSON.stringify(json) } : body ? { body: Readable.from(body) } : {}),
       signal,
     });
   }
