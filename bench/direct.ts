@@ -23,7 +23,7 @@ const OTHERS = AWS_REGIONS.filter((region) => ![HOME, "il-central-1", "me-centra
 
 const folder = mkdtempSync(join(tmpdir(), "slipway-bench-"));
 try {
-  const disk = await madeUpDisk(folder, { name: "256 MiB without zeros", virtualMiB: 256, zeros: 0 });
+  const disk = await madeUpDisk(folder, { name: "256 MiB without zeros", virtualMiB: 256, zeros: 0, preset: 0 });
   const blocks = disk.virtualBytes / BLOCK;
   const rows = [];
   let one: Measured | undefined;

@@ -9,6 +9,8 @@ export type Clouds = Pick<Rehearsal, "urls" | "caPem" | "credentials">;
 
 export interface Server extends AsyncDisposable {
   readonly clouds: Clouds;
+  /** Ends it; how often each rule in front of AWS matched and acted. */
+  end(): Promise<Readonly<Record<string, { readonly matched: number; readonly applied: number }>>>;
 }
 
 const self = fileURLToPath(import.meta.url);
@@ -22,21 +24,33 @@ export async function startServer(
   });
   const lines = createInterface({ input: child.stdout! });
   const [line] = (await once(lines, "line")) as [string];
+  let ending: ReturnType<Server["end"]> | undefined;
+  const stop = async () => {
+    const [counts, ended] = [once(lines, "line"), once(child, "exit")];
+    child.stdin!.end();
+    const [said] = (await counts) as [string];
+    await ended;
+    return JSON.parse(said);
+  };
+  const end = () => {
+    ending ??= stop();
+    return ending;
+  };
   return {
     clouds: JSON.parse(line) as Clouds,
+    end,
     async [Symbol.asyncDispose]() {
-      const ended = once(child, "exit");
-      child.stdin!.end();
-      await ended;
+      await end();
     },
   };
 }
 
 if (process.argv[1] === self) {
   const scenario = JSON.parse(process.argv[2]!);
-  const { urls, caPem, credentials, close } = await startRehearsal({ scenario });
+  const { urls, caPem, credentials, close, proxies } = await startRehearsal({ scenario });
   process.stdout.write(`${JSON.stringify({ urls, caPem, credentials } satisfies Clouds)}\n`);
   process.stdin.resume();
   await once(process.stdin, "end");
+  process.stdout.write(`${JSON.stringify(proxies.aws.counts().rules)}\n`);
   await close();
 }

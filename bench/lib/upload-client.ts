@@ -16,6 +16,8 @@ export interface Task {
   readonly variant: Variant;
   readonly disk: BenchDisk;
   readonly clouds: Clouds;
+  /** Stopped when this share of the disk has been sent, and gone on with by another driver with the same journal. */
+  readonly stopAt?: number;
   /** Written to each of these from the source, side by side. Default: to one. */
   readonly regions?: readonly string[];
 }
@@ -26,6 +28,8 @@ export interface Measured {
   readonly sentBytes: number;
   readonly nonZeroBytes: number;
   readonly peakMemoryMiB: number;
+  /** Of an upload that was stopped: what it took from there on. */
+  readonly resumed?: { readonly seconds: number; readonly sentBytes: number; readonly decodedBytes: number };
 }
 
 await measure(JSON.parse(process.argv[2]!) as Task);
@@ -74,6 +78,17 @@ async function measure(task: Task): Promise<void> {
       },
     };
     const spec = cloud.spec(virtualBytes(disk));
+    if (task.stopAt !== undefined) {
+      const all = { ...task, stopAt: task.stopAt };
+      const resumed = await stoppedAndResumed(all, cloud, counted, spec, call, () => nonZeroBytes);
+      await driver.close();
+      await disk.close();
+      const peakMemoryMiB = Math.round(process.resourceUsage().maxRSS / 1024);
+      const seconds = (performance.now() - started) / 1000;
+      const said: Measured = { seconds, cpuSeconds: cpuSince(cpu), sentBytes, nonZeroBytes, peakMemoryMiB, resumed };
+      process.stdout.write(JSON.stringify(said));
+      return;
+    }
     if (task.regions === undefined) await driver.upload(counted, spec, memoryJournal(), context);
     else await toRegions(driver, counted, spec, task.regions, context);
     result = { seconds: (performance.now() - started) / 1000, cpuSeconds: cpuSince(cpu), sentBytes };
@@ -82,6 +97,37 @@ async function measure(task: Task): Promise<void> {
   await disk.close();
   const peakMemoryMiB = Math.round(process.resourceUsage().maxRSS / 1024);
   process.stdout.write(JSON.stringify({ ...result, nonZeroBytes, peakMemoryMiB } satisfies Measured));
+}
+
+async function stoppedAndResumed(
+  task: Task & { readonly stopAt: number },
+  cloud: BenchCloud,
+  disk: BlockSource,
+  spec: ImageSpec,
+  call: UploadContext,
+  decoded: () => number,
+): Promise<NonNullable<Measured["resumed"]>> {
+  const journal = memoryJournal();
+  const stop = new AbortController();
+  const first = await cloud.open(task.clouds, task.variant);
+  const onProgress = ({ doneBytes, totalBytes }: { doneBytes: number; totalBytes: number }) => {
+    if (doneBytes >= task.stopAt * totalBytes) stop.abort();
+  };
+  await first.upload(disk, spec, journal, { ...call, signal: stop.signal, onProgress }).catch(() => {});
+  await first.close();
+  const before = decoded();
+  let sentBytes = 0;
+  const second = await cloud.open(task.clouds, task.variant);
+  const began = performance.now();
+  await second.upload(disk, spec, journal, {
+    ...call,
+    onProgress: (progress) => {
+      sentBytes = Math.max(sentBytes, progress.sentBytes);
+    },
+  });
+  const seconds = (performance.now() - began) / 1000;
+  await second.close();
+  return { seconds, sentBytes, decodedBytes: decoded() - before };
 }
 
 async function toRegions(
