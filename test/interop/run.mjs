@@ -20,7 +20,7 @@ const NEEDS = {
   "disk-full.test.ts": [() => (process.getuid?.() === 0 ? undefined : "only root may mount a small file system")],
   "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
-  "cosign.test.ts": [inTools("go/bin/cosign"), inTools("python/bin/python3")],
+  "attestation.test.ts": [inTools("python/bin/python3")],
   "fake-gcs.test.ts": [inTools("go/bin/fake-gcs-server")],
   "front.test.ts": [inTools("python/bin/moto_server"), onPath("docker-registry")],
   "moto.test.ts": [inTools("python/bin/moto_server")],
