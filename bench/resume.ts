@@ -23,7 +23,7 @@ try {
     const task = { what: "upload", cloud, variant: { zeros: "skip" }, disk };
     const ask = async (more: object) => {
       await using server = await startServer(SERVER_CORE);
-      return askChild<Measured>(CLIENT_CORE, client, { ...task, clouds: server.clouds, ...more });
+      return await askChild<Measured>(CLIENT_CORE, client, { ...task, clouds: server.clouds, ...more });
     };
     const whole = await ask({});
     for (const stopAt of [0.25, 0.5, 0.75]) {
