@@ -1,10 +1,10 @@
 /** Statements about what was released before: where a key came later, changed, or could not be used at the time. */
-import { createHash } from "node:crypto";
-import { defineWorkflow, type Engine, type Flow, type RunHandle } from "../durable/index.ts";
+import { defineWorkflow, type Engine, type Flow } from "../durable/index.ts";
 import { reportOf, SlipwayError } from "../lib/errors.ts";
 import type { ErrorLike } from "../model.ts";
 import type { Choice } from "./chosen.ts";
 import type { Services } from "./services.ts";
+import { type StartedOnce, startOnce } from "./start-once.ts";
 import { attestReleaseStep } from "./steps/attest-release.ts";
 
 export interface AttestOutcome {
@@ -53,19 +53,12 @@ export async function startAttest(
   services: Services,
   choice: Choice,
   title: string,
-): Promise<{ readonly runId: string; readonly handle: RunHandle<AttestOutcome> }> {
+): Promise<StartedOnce<AttestOutcome>> {
   if ((await services.attester.signer()) === undefined) {
     throw new SlipwayError("invalid", "there is no key to sign with", {
       subject: "attestations.key",
       next: "Set it to {file: PATH} or {env: NAME} of a private key; docs/attestation.md says how to make one.",
     });
   }
-  const hash = createHash("sha256").update(JSON.stringify(choice)).digest("hex").slice(0, 16);
-  const labels = { attest: hash };
-  const earlier = await engine.list({ labels, rootsOnly: true, limit: 1000 });
-  const running = earlier.find(({ state }) => state === "waiting" || state === "running");
-  const generation = 1 + Math.max(0, ...earlier.map(({ id }) => Number(id.slice(id.lastIndexOf(".") + 1)) || 0));
-  const runId = running?.id ?? `attest.${hash}.${generation}`;
-  const handle = await engine.start(attestImages, choice, { runId, queue: "offers", title: `attest ${title}`, labels });
-  return { runId, handle };
+  return startOnce(engine, attestImages, choice, { verb: "attest", thing: choice, title: `attest ${title}` });
 }

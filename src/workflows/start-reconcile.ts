@@ -1,11 +1,11 @@
 /** What is compared, and how such a run begins. */
-import { createHash } from "node:crypto";
 import type { Kysely } from "kysely";
 import { listContainers, listImages } from "../catalog/catalog.ts";
 import type { Engine, RunHandle } from "../durable/index.ts";
 import { type Choice, choose } from "./chosen.ts";
 import { type ReconcileOutcome, reconcileImages } from "./reconcile-images.ts";
 import type { Services, Tables } from "./services.ts";
+import { startOnce } from "./start-once.ts";
 
 /** Newest images that are compared when nobody says which: half a year of Fedora in 22 regions. */
 const NEWEST = 20_000;
@@ -51,21 +51,16 @@ export async function startReconcile(
   choice: Choice,
   options: { readonly strays: boolean; readonly title: string; readonly id?: string },
 ): Promise<{ readonly runId: string; readonly handle: RunHandle<ReconcileOutcome> }> {
-  const hash = createHash("sha256")
-    .update(JSON.stringify([choice, options.strays]))
-    .digest("hex")
-    .slice(0, 16);
-  const labels = { reconcile: options.id ?? hash, ...(options.id === undefined ? {} : HEALING) };
-  const earlier = await engine.list({ labels, rootsOnly: true, limit: 1000 });
-  const running = earlier.find(({ state }) => state === "waiting" || state === "running");
-  const generation = 1 + Math.max(0, ...earlier.map(({ id }) => Number(id.slice(id.lastIndexOf(".") + 1)) || 0));
-  const runId = options.id ?? running?.id ?? `reconcile.${hash}.${generation}`;
-  const handle = await engine.start(
-    reconcileImages,
-    { choice, strays: options.strays },
-    { runId, queue: "offers", title: options.title, labels },
-  );
-  return { runId, handle };
+  const { strays, title, id } = options;
+  const input = { choice, strays };
+  if (id === undefined) {
+    return startOnce(engine, reconcileImages, input, { verb: "reconcile", thing: [choice, strays], title });
+  }
+  const labels = { reconcile: id, ...HEALING };
+  return {
+    runId: id,
+    handle: await engine.start(reconcileImages, input, { runId: id, queue: "offers", title, labels }),
+  };
 }
 
 /** Marks the runs of the schedule. */
