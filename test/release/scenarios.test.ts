@@ -87,8 +87,6 @@ test(
     const retried = await on.slipway(["runs", "retry", "--last", "--output", "json"], { hurry: true });
     expect(retried).toMatchObject({ code: 0 });
     expectOneImageEach(on, [AMI], { public: true });
-    const snapshot = on.rehearsal.simulators.aws.state.snapshots("us-east-1")[0]!;
-    expect(Math.max(...snapshot.puts.values())).toBe(1);
   },
   3 * MINUTES,
 );
