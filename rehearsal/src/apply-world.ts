@@ -33,6 +33,9 @@ function applyAws(aws: NonNullable<World["aws"]>, { state }: AwsSimulator): void
     copyMs: aws.copy_ms,
     copiesPerRegion: aws.copies_per_region,
     pendingSnapshots: aws.pending_snapshots,
+    importMs: aws.import_ms,
+    importsPerRegion: aws.imports_per_region,
+    parameterCheckMs: aws.parameter_check_ms,
   };
   Object.assign(state.behaviour, given(behaviour));
   const { "*": everywhere, ...regions } = aws.regions ?? {};

@@ -92,6 +92,9 @@ export type AzureAccount = Pick<
   "tenantId" | "clientId" | "clientSecret" | "subscriptionId" | "resourceGroup" | "storageAccount"
 >;
 
+/** What a client may have its disks imported from. */
+const AWS_BUCKET = { name: "fedora-images-import", region: "us-east-1", account: AWS_PUBLISHER.account } as const;
+
 const AWS_TOPIC = `arn:aws:sns:us-east-1:${AWS_PUBLISHER.account}:images`;
 
 /** The account of the pretended Azure, with the names of the real one's staging set-up. */
@@ -204,7 +207,7 @@ function createSimulators({ aws, azure, gcp, registry, blobDir }: RehearsalOptio
     return { blobDir: path };
   };
   return {
-    aws: createAwsSimulator({ ...folder("aws"), topics: [AWS_TOPIC], ...aws }),
+    aws: createAwsSimulator({ ...folder("aws"), topics: [AWS_TOPIC], buckets: [AWS_BUCKET], ...aws }),
     azure: createAzureSimulator({ ...AZURE_ACCOUNT, ...AZURE_SETUP, ...folder("azure"), ...azure }),
     gcp: createGcpSimulator({ ...GCP_ACCOUNT, ...gcp }),
     registry: createRegistrySimulator({ credentials: REGISTRY_ACCOUNT, tokenAuth: true, ...registry }),

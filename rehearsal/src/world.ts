@@ -27,6 +27,12 @@ export const world = z.strictObject({
       copy_ms: ms,
       copies_per_region: count,
       pending_snapshots: count,
+      /** From ImportSnapshot to its end. */
+      import_ms: ms,
+      /** Imports under way in one region. */
+      imports_per_region: count,
+      /** Until Parameter Store has found an image's id to be good. */
+      parameter_check_ms: ms,
       /** Settings of the publishing account; `"*"` is every region, a region's own come after. */
       regions: z.record(z.string(), awsRegion).optional(),
     })

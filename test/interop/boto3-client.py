@@ -144,6 +144,39 @@ s3.complete_multipart_upload(
 )
 seen["part"] = s3.get_object(**large, Range="bytes=4-")["Body"].read().decode()
 
+raw = {"Bucket": "interop", "Key": "disk.raw"}
+disk = bytes([7]) * (6 * 1024 * 1024)
+s3.put_object(**raw, Body=disk, ChecksumAlgorithm="SHA256", Metadata={"made-by": "boto3"})
+upload = s3.create_multipart_upload(**raw, ChecksumAlgorithm="SHA256", Metadata={"made-by": "boto3"})["UploadId"]
+copied = s3.upload_part_copy(**raw, UploadId=upload, PartNumber=1, CopySource=raw)["CopyPartResult"]
+seen["uploads"] = [each["Key"] for each in s3.list_multipart_uploads(Bucket="interop")["Uploads"]]
+part = {"PartNumber": 1, "ETag": copied["ETag"]}
+seen["checksum_missing"] = refused(
+    s3.complete_multipart_upload, **raw, UploadId=upload, MultipartUpload={"Parts": [part]}
+)
+part["ChecksumSHA256"] = copied["ChecksumSHA256"]
+s3.complete_multipart_upload(**raw, UploadId=upload, MultipartUpload={"Parts": [part]})
+seen["metadata"] = s3.head_object(**raw)["Metadata"]
+seen["pages"] = [len(page["Contents"]) for page in s3.get_paginator("list_objects_v2").paginate(
+    Bucket="interop", PaginationConfig={"PageSize": 2}
+)]
+source = {"Format": "RAW", "UserBucket": {"S3Bucket": "interop", "S3Key": "disk.raw"}}
+task = ec2.import_snapshot(
+    DiskContainer=source,
+    Description="a disk",
+    ClientToken="one",
+    TagSpecifications=[{"ResourceType": "import-snapshot-task", "Tags": [{"Key": "k", "Value": "v"}]}],
+)["ImportTaskId"]
+waiter = ec2.get_waiter("snapshot_imported")
+waiter.wait(ImportTaskIds=[task], WaiterConfig={"Delay": 1, "MaxAttempts": 20})
+detail = ec2.describe_import_snapshot_tasks(ImportTaskIds=[task])["ImportSnapshotTasks"][0]["SnapshotTaskDetail"]
+seen["imported"] = [detail["Status"], ec2.describe_snapshots(SnapshotIds=[detail["SnapshotId"]])["Snapshots"][0]["State"]]
+seen["import_role"] = refused(ec2.import_snapshot, DiskContainer=source, RoleName="nobody")
+seen["import_tagged"] = [each["ImportTaskId"] == task for each in ec2.describe_import_snapshot_tasks(
+    Filters=[{"Name": "task-state", "Values": ["completed"]}]
+)["ImportSnapshotTasks"]]
+seen["import_cancelled"] = ec2.cancel_import_task(ImportTaskId=task)["PreviousState"]
+
 ssm, name = client("ssm"), "/interop/latest"
 ssm.put_parameter(Name=name, Value="one", Type="String", Tags=[{"Key": "k", "Value": "v"}])
 seen["parameter_exists"] = refused(ssm.put_parameter, Name=name, Value="two", Type="String")

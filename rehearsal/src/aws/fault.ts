@@ -10,13 +10,22 @@ export class AwsFault extends Error {
   readonly status: number;
   /** EBS direct only: the finer `Reason` of its exceptions. */
   readonly reason: string | undefined;
+  /** What the answer carries beside its body. */
+  readonly headers: Readonly<Record<string, string>>;
 
-  constructor(code: string, message: string, status = 400, reason?: string) {
+  constructor(
+    code: string,
+    message: string,
+    status = 400,
+    reason?: string,
+    headers: Readonly<Record<string, string>> = {},
+  ) {
     super(message);
     this.name = "AwsFault";
     this.code = code;
     this.status = status;
     this.reason = reason;
+    this.headers = headers;
   }
 }
 
@@ -47,6 +56,7 @@ export function answerFault(
     return;
   }
   answer(response, fault.status, "text/xml;charset=UTF-8", faultXml(service, fault, requestId), {
+    ...fault.headers,
     [service === "s3" ? "x-amz-request-id" : "x-amzn-requestid"]: requestId,
   });
 }

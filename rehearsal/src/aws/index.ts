@@ -13,7 +13,7 @@ import { handleEbs } from "./ebs/index.ts";
 import { handleEc2 } from "./ec2/index.ts";
 import { AwsFault, type AwsService, answer, answerFault, JSON_1_1, unknownOperation } from "./fault.ts";
 import { Query } from "./query.ts";
-import { handleS3, ObjectStore, unwrapChunks } from "./s3.ts";
+import { handleS3, unwrapChunks } from "./s3/index.ts";
 import { readClaim, refusal, verify } from "./signature.ts";
 import { handleSns } from "./sns.ts";
 import { handleSsm } from "./ssm.ts";
@@ -32,6 +32,8 @@ export interface AwsSimulatorOptions {
   readonly settings?: Partial<RegionSettings>;
   /** ARNs of topics that are there from the beginning. */
   readonly topics?: readonly string[];
+  /** Buckets that are there from the beginning. */
+  readonly buckets?: readonly { readonly name: string; readonly region: string; readonly account: string }[];
   /** Milliseconds since 1970 for everything the simulator dates; signatures are checked against the real time. */
   readonly clock?: () => number;
   /** Where block contents are spooled; absent: in memory. */
@@ -61,20 +63,20 @@ export const AWS_OUTSIDER: AwsKey = {
 
 export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimulator {
   const accounts = new Accounts(options.keys ?? [AWS_PUBLISHER, AWS_OUTSIDER], options.roles ?? []);
-  const objects = new ObjectStore();
   const state = new AwsState({
     clock: options.clock ?? Date.now,
     behaviour: options.behaviour ?? {},
     settings: options.settings ?? {},
     blobDir: options.blobDir,
   });
-  const addTopics = () => {
+  const furnish = () => {
+    for (const { name, region, account } of options.buckets ?? []) state.objects.create(name, region, account);
     for (const arn of options.topics ?? []) {
       const [, , , region = "", account = ""] = arn.split(":");
       state.topics.set(arn, { arn, account, region, messages: [] });
     }
   };
-  addTopics();
+  furnish();
 
   async function respond(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const requestId = randomUUID();
@@ -111,7 +113,14 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
           type,
           body: content,
           headers,
-        } = handleS3(objects, caller, request.method ?? "", url, objectOf(request, body), request.headers.range);
+        } = handleS3({
+          store: state.objects,
+          caller,
+          method: request.method ?? "",
+          url,
+          headers: request.headers,
+          body: objectOf(request, body),
+        });
         answer(response, status, type ?? "application/xml", content ?? "", {
           ...headers,
           "x-amz-request-id": requestId,
@@ -141,8 +150,7 @@ export function createAwsSimulator(options: AwsSimulatorOptions = {}): AwsSimula
     handler: (request, response) => void respond(request, response),
     reset() {
       state.clear();
-      objects.clear();
-      addTopics();
+      furnish();
     },
     close: () => state.blocks.close(),
   };

@@ -7,7 +7,9 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { BLOCK_BYTES, BlockStore } from "./blocks.ts";
+import { type ImportTask, settleImport } from "./import-task.ts";
 import { type Partition, partitionOf } from "./partition.ts";
+import { ObjectStore } from "./s3/objects.ts";
 import type { AwsTopic } from "./sns.ts";
 import { ParameterStore } from "./ssm.ts";
 
@@ -38,7 +40,7 @@ export interface AwsSnapshot {
   readonly tags: Map<string, string>;
   /** Account ids, and `all`. */
   readonly permissions: Set<string>;
-  readonly madeBy: "direct" | "copy";
+  readonly madeBy: "direct" | "copy" | "import";
 }
 
 export interface BlockMapping {
@@ -111,6 +113,10 @@ export interface AwsBehaviour {
   pendingSnapshots: number;
   /** From PutParameter of an image's id to the value being found good, and visible. */
   parameterCheckMs: number;
+  /** From ImportSnapshot to its end. */
+  importMs: number;
+  /** Imports under way in one region and account. */
+  importsPerRegion: number;
 }
 
 export const REAL_BEHAVIOUR: AwsBehaviour = {
@@ -121,6 +127,8 @@ export const REAL_BEHAVIOUR: AwsBehaviour = {
   copiesPerRegion: 20,
   pendingSnapshots: 100,
   parameterCheckMs: 0,
+  importMs: 0,
+  importsPerRegion: 20,
 };
 
 /** Regions that an account has without asking, and those it must opt in to. */
@@ -148,6 +156,11 @@ export class AwsState {
   readonly behaviour: AwsBehaviour;
   readonly blocks: BlockStore;
   readonly parameters = new ParameterStore();
+  readonly objects = new ObjectStore();
+  /** By id. */
+  readonly imports = new Map<string, ImportTask>();
+  /** Roles that let the import service read the account's buckets. */
+  readonly importRoles = new Set(["vmimport"]);
   /** By ARN. */
   readonly topics = new Map<string, AwsTopic>();
   /** How often each call was answered without an error, `ec2:CopyImage@eu-west-1`. */
@@ -261,6 +274,7 @@ export class AwsState {
       const settled = resource.kind === "image" ? settleImage(resource, now) : settleSnapshot(resource, now);
       if (settled) this.#moving.delete(resource);
     }
+    for (const task of this.imports.values()) settleImport(this, task, now);
   }
 
   /** Writes a snapshot's disk to a file, absent blocks as holes: what a volume made of it would hold. */
@@ -291,6 +305,8 @@ export class AwsState {
     }
     this.topics.clear();
     this.parameters.clear();
+    this.objects.clear();
+    this.imports.clear();
     this.#moving.clear();
     this.blocks.keepOnly([]);
   }
@@ -320,6 +336,6 @@ function settleImage(image: AwsImage, now: number): boolean {
 }
 
 /** An id as AWS makes them: a prefix and 17 hexadecimal digits. */
-export function newId(prefix: "ami" | "snap"): string {
+export function newId(prefix: "ami" | "snap" | "import-snap"): string {
   return `${prefix}-0${randomBytes(8).toString("hex")}`;
 }

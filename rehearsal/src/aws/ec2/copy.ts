@@ -115,7 +115,7 @@ function inRegion(call: Ec2Call, region: string): Ec2Call {
 }
 
 /** What an earlier request with this client token came to. The same token with another request is a fault. */
-function repeated(call: Ec2Call, operation: string): { id: string | undefined; remember: (id: string) => void } {
+export function repeated(call: Ec2Call, operation: string): { id: string | undefined; remember: (id: string) => void } {
   const token = call.query.text("ClientToken");
   if (token === undefined) return { id: undefined, remember() {} };
   const key = `${operation}/${call.caller.account}/${call.caller.region}/${token}`;

@@ -25,6 +25,7 @@ import {
   modifyImageAttribute,
   resetImageAttribute,
 } from "./image-attributes.ts";
+import { cancelImportTask, describeImportSnapshotTasks, importSnapshot } from "./import-snapshot.ts";
 import { applyRegionFilters } from "./regions.ts";
 import { registerImage } from "./register-image.ts";
 import {
@@ -57,6 +58,7 @@ const describeRegions: Ec2Operation = ({ state, caller, query }) => {
 };
 
 const OPERATIONS: Readonly<Record<string, Ec2Operation>> = {
+  CancelImportTask: cancelImportTask,
   CopyImage: copyImage,
   CopySnapshot: copySnapshot,
   CreateTags: createTags,
@@ -65,6 +67,7 @@ const OPERATIONS: Readonly<Record<string, Ec2Operation>> = {
   DeregisterImage: deregisterImage,
   DescribeImageAttribute: describeImageAttribute,
   DescribeImages: describeImages,
+  DescribeImportSnapshotTasks: describeImportSnapshotTasks,
   DescribeInstances: () => ({ reservationSet: [] }),
   DescribeRegions: describeRegions,
   DescribeSnapshotAttribute: describeSnapshotAttribute,
@@ -87,6 +90,7 @@ const OPERATIONS: Readonly<Record<string, Ec2Operation>> = {
     state: state.settings(caller.account, caller.region).snapshotBlockPublicAccess,
     managedBy: "account",
   }),
+  ImportSnapshot: importSnapshot,
   ModifyImageAttribute: modifyImageAttribute,
   ModifySnapshotAttribute: modifySnapshotAttribute,
   RegisterImage: registerImage,

@@ -1,18 +1,18 @@
 import { AwsFault } from "../fault.ts";
 import type { Query } from "../query.ts";
-import type { AwsImage, AwsSnapshot } from "../state.ts";
 
 /** Values of one resource under each filter name that the vendor documents and a client here may use. */
 export type FilterFields<T> = Readonly<Record<string, (resource: T) => readonly (string | undefined)[]>>;
 
 /** Keeps what every filter of the request lets through: values of one filter are alternatives, `*` and `?` wild. */
-export function applyFilters<T extends AwsImage | AwsSnapshot>(
+export function applyFilters<T extends { readonly owner: string; readonly tags: ReadonlyMap<string, string> }>(
   query: Query,
   resources: readonly T[],
   fields: FilterFields<T>,
   account: string,
+  named = "Filter",
 ): T[] {
-  const filters = query.structures("Filter").map((filter) => {
+  const filters = query.structures(named).map((filter) => {
     const name = filter.required("Name");
     return { name, patterns: filter.list("Value").map(wildcard) };
   });
@@ -23,7 +23,7 @@ export function applyFilters<T extends AwsImage | AwsSnapshot>(
   return resources.filter((resource) =>
     filters.every(({ name, patterns }) => {
       // Another account's tags are not to be seen, hence not to be searched.
-      const tags = resource.owner === account ? resource.tags : new Map<string, string>();
+      const tags: ReadonlyMap<string, string> = resource.owner === account ? resource.tags : new Map();
       const values = name.startsWith("tag:")
         ? [tags.get(name.slice(4))]
         : name === "tag-key"

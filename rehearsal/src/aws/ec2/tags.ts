@@ -1,7 +1,7 @@
 import { AwsFault } from "../fault.ts";
-import type { AwsImage, AwsSnapshot } from "../state.ts";
 import { checkTags } from "../tags.ts";
 import { DONE, type Ec2Call, type Ec2Operation, ownImage, ownSnapshot } from "./call.ts";
+import { ownImport } from "./import-snapshot.ts";
 import { paginate } from "./list.ts";
 import { readTags } from "./register-image.ts";
 
@@ -62,12 +62,13 @@ function fieldOf(row: { resourceId: string; resourceType: string; key: string; v
   return field;
 }
 
-function named(call: Ec2Call): (AwsImage | AwsSnapshot)[] {
+function named(call: Ec2Call): { readonly tags: Map<string, string> }[] {
   const ids = call.query.list("ResourceId");
   if (ids.length === 0) throw new AwsFault("MissingParameter", "The request must contain the parameter resourceIdSet");
   return ids.map((id) => {
     if (id.startsWith("ami-")) return ownImage(call, id);
     if (id.startsWith("snap-")) return ownSnapshot(call, id);
+    if (id.startsWith("import-snap-")) return ownImport(call, id);
     throw new AwsFault("InvalidID", `The ID '${id}' is not valid`);
   });
 }
