@@ -13,6 +13,7 @@ export interface RunningRehearsal {
     readonly ec2: string;
     readonly ebs: string;
     readonly sts: string;
+    readonly s3: string;
     readonly ssm: string;
     readonly sns: string;
     readonly azure: { readonly authority: string; readonly management: string; readonly blob: string };
@@ -110,8 +111,8 @@ export async function writeRehearsalConfig(
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   await writeFile(join(directory, "attest.pub"), publicKey.export({ type: "spki", format: "pem" }));
   const attestKey = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-  const { ec2, ebs, sts, ssm, sns } = rehearsal.urls;
-  const awsEndpoints = { ec2, ebs, sts, ssm, sns };
+  const { ec2, ebs, sts, s3, ssm, sns } = rehearsal.urls;
+  const awsEndpoints = { ec2, ebs, sts, s3, ssm, sns };
   const registryUrl = new URL(rehearsal.urls.registry);
   const config = {
     data_dir: "data",

@@ -150,6 +150,16 @@ describe("bad configuration: line, column, field and the way out", () => {
       `${AWS}    regions: all\n    regions_except: [us-east-1]\n`,
       "home_region us-east-1 cannot be left out",
     ],
+    [
+      "an import into every region",
+      `${AWS}    import: { bucket: images-import }\n    replicate: direct\n`,
+      "targets.aws.import: goes with `replicate: copy`",
+    ],
+    [
+      "a bucket's URL",
+      `${AWS}    import: { bucket: "s3://images" }\n`,
+      "targets.aws.import.bucket: is not the name of a bucket",
+    ],
     ["a registry with a scheme", "targets:\n  r: { cloud: registry, url: https://quay.io }\n", "without https://"],
     ["a size", "limits: { max_disk_bytes: huge }\n", 'limits.max_disk_bytes: expected a size such as "64 GiB"'],
     ["a duration", "systems:\n  f: { expect: { every: daily } }\n", 'expected a duration such as "90s"'],

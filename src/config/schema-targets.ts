@@ -57,6 +57,25 @@ const aws = z.strictObject({
     .enum(["copy", "direct"])
     .default("copy")
     .describe("`copy`: AWS copies from the home region; `direct`: every region is written from the source."),
+  import: z
+    .strictObject({
+      bucket: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "is not the name of a bucket")
+        .describe("Bucket in the home region."),
+      prefix: z
+        .string()
+        .regex(/^([A-Za-z0-9_.-]+\/)*$/, "expected folders, each with a slash behind it")
+        .default("slipway/")
+        .describe("What our objects' names begin with."),
+      role: z
+        .string()
+        .regex(/^[\w+=,.@-]{1,64}$/, "is not the name of a role")
+        .default("vmimport")
+        .describe("Role that lets AWS read the bucket."),
+    })
+    .optional()
+    .describe("For accounts that may not use EBS direct: disks go through a bucket and are imported from there."),
   offer: awsAudience
     .prefault("nobody")
     .describe(
@@ -237,6 +256,9 @@ export const target = z
         "regions",
         `${stranger} is in the partition ${partitionOf(stranger)}, the home region in ${partition}: an account is in one of them. Make it a target of its own, with credentials of its own`,
       );
+    }
+    if (given.import !== undefined && given.replicate === "direct") {
+      complain("import", "goes with `replicate: copy`: the other regions are copied from what was imported");
     }
     if (topic !== undefined && topic.split(":")[1] !== partition) {
       complain("sns_topic", `is in another partition than the home region, which is in ${partition}`);

@@ -104,6 +104,7 @@ async function awsOptions(target: AwsTarget, environment: Environment): Promise<
     ...(await certificate(target.ca_file)),
     offer: target.offer.to,
     ...(target.regions === "all" ? { allExcept: target.regions_except ?? [] } : {}),
+    ...(target.import === undefined ? {} : { import: target.import }),
     sharesSnapshots: target.snapshots === "shared",
     ...(target.sns_topic === undefined ? {} : { topic: target.sns_topic }),
     credentials: (await awsKey(credentials, environment)) ?? {},

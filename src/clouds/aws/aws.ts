@@ -1,18 +1,26 @@
 /**
- * AWS: EBS direct → snapshot → read back → AMI → copies → offered. No bucket, no import role, no helper machine.
+ * AWS: EBS direct → snapshot → read back → AMI → copies → offered. No bucket, no import role, no helper machine; where
+ * an account may not use EBS direct, a bucket and an import stand in for it (`import/`).
  *
  * A disk is put block by block into a snapshot (`upload.ts`, `send-blocks.ts`), an AMI is registered on it
  * (`register.ts`), copied to the other regions (`replicate.ts`; or written there as well, `upload-each.ts`) and shared (`offer.ts`, `states.ts`). Everything is found
  * again by tags (`tags.ts`). Refuses to know composes, catalogs and who decides. Start reading at `openAws`.
  */
+
+import type { BlockSource } from "../../images/block-source.ts";
 import type { CallContext } from "../../lib/call.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { GiB } from "../../lib/units.ts";
-import type { CloudImage, Region } from "../../model.ts";
-import type { Cloud, CloudResource, Found, Notice } from "../cloud.ts";
+import type { CloudImage, ImageSpec, Region } from "../../model.ts";
+import type { Cloud, CloudResource, Found, JournalOf, Notice, UploadContext } from "../cloud.ts";
 import { isReady, openAccount, stagedOf } from "./account.ts";
 import { check } from "./check.ts";
+import { checkImport } from "./check-import.ts";
 import { type ConnectionOptions, connect } from "./connection.ts";
+import { type ImportOptions, openImportBucket } from "./import/bucket.ts";
+import { listWaiting, removeWaiting } from "./import/inventory.ts";
+import { MOST_DISK_BYTES } from "./import/parts.ts";
+import { uploadByImport } from "./import/upload.ts";
 import { notify } from "./notify.ts";
 import { offer, strangers, withdraw } from "./offer.ts";
 import { quotas } from "./quotas.ts";
@@ -44,6 +52,8 @@ export interface AwsOptions extends Omit<ConnectionOptions, "connections" | "pac
   readonly zeroBlocks?: "write" | "skip" | undefined;
   /** Most puts under way at a time; each is 512 KiB. Default 128: 1000 puts/s, AWS's limit, at 128 ms each. */
   readonly inFlight?: number | undefined;
+  /** Disks go through a bucket and are imported from there, instead of through EBS direct. Excludes `uploadEach`. */
+  readonly import?: ImportOptions | undefined;
   /** How long a region may keep others waiting in `uploadEach`. Milliseconds. */
   readonly patienceMs?: number | undefined;
   readonly pace?: Partial<Pace> | undefined;
@@ -70,19 +80,28 @@ export function openAws(options: AwsOptions): Cloud {
     allExcept: options.allExcept,
   } as const;
   const { topic } = options;
+  const importing = options.import && {
+    bucket: openImportBucket(connection, options.homeRegion, options.import),
+    role: options.import.role ?? "vmimport",
+  };
 
   return {
     name: "aws",
     // 16 TiB: what the root volume of an instance may have. Sectors of 512 bytes; the volume is rounded up to whole GiB.
-    accepts: { format: "raw", sizeMultiple: 512, maxBytes: 16 * 1024 * GiB },
+    accepts: { format: "raw", sizeMultiple: 512, maxBytes: importing ? MOST_DISK_BYTES : 16 * 1024 * GiB },
     can: {
       regionalCopies: true,
       states: ["candidate", "active", "deprecated", "obsolete"],
-      sparse: uploading.zeroBlocks === "skip",
+      // S3 makes parts of zeros itself.
+      sparse: importing !== undefined || uploading.zeroBlocks === "skip",
       readBack: true,
     },
 
-    check: (specs, call) => check(account, checking, specs, call),
+    async check(specs, call) {
+      const found = check(account, { ...checking, imports: importing !== undefined }, specs, call);
+      const [common, more] = await Promise.all([found, importing ? checkImport(account, importing, call) : []]);
+      return [...common, ...more];
+    },
 
     quotas: (specs, call) => quotas(account, specs, call),
 
@@ -145,18 +164,28 @@ export function openAws(options: AwsOptions): Cloud {
           call.log.warn("region does not answer, its images are not listed", { cloud: "aws", region, error });
         }
       }
+      if (importing && regions.includes(options.homeRegion)) yield* listWaiting(account, importing.bucket, call);
       // One region that is down shall not hide the others; none at all is a failure.
       if (answered === 0 && failure) throw failure;
     },
 
     async upload(disk, spec, journal, call) {
       architectureOf(spec.arch);
+      if (importing) return uploadByImport(account, disk, spec, journal, importing, call);
       return upload(account, disk, spec, journal, uploading, call);
     },
-    async *uploadEach(disk, spec, regions, journalOf, call) {
-      architectureOf(spec.arch);
-      yield* uploadEach(account, disk, spec, regions, journalOf, uploading, call);
-    },
+    ...(!importing && {
+      async *uploadEach(
+        disk: BlockSource,
+        spec: ImageSpec,
+        regions: readonly Region[],
+        journalOf: JournalOf,
+        call: UploadContext,
+      ) {
+        architectureOf(spec.arch);
+        yield* uploadEach(account, disk, spec, regions, journalOf, uploading, call);
+      },
+    }),
     readBack: (staged, blocks, call) => readBack(account, staged, blocks, call),
     diskBehind: (image, spec, call) => diskBehind(account, image, spec, call),
     register: (staged, spec, call) => register(account, staged, spec, call),
@@ -167,9 +196,14 @@ export function openAws(options: AwsOptions): Cloud {
     ...(topic && { notify: (notice: Notice, call: CallContext) => notify(account, topic, notice, call) }),
     setState: (image, state, call) => setState(account, image, state, call),
     retag: (image, spec, call) => retag(account, image, spec, call),
-    remove: (what, call) => remove(account, what, call),
-    // The snapshot is what the image boots from: nothing is left over on the way.
-    async tidy() {},
+    async remove(what, call) {
+      if (importing && (await removeWaiting(account, importing.bucket, what, call))) return;
+      await remove(account, what, call);
+    },
+    // The snapshot is what the image boots from: only an import leaves something over on the way.
+    async tidy(staged, _spec, call) {
+      await importing?.bucket.remove(staged.key, call);
+    },
     ...(outsider && { witness: (images: readonly CloudImage[], call: CallContext) => witness(outsider, images, call) }),
     async close() {
       await Promise.all([connection.close(), outsider?.close()]);

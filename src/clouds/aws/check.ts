@@ -25,6 +25,8 @@ export interface CheckOptions {
   readonly offer: "public" | "accounts" | "nobody";
   /** All regions are wanted but these. */
   readonly allExcept?: readonly Region[] | undefined;
+  /** Disks do not go through EBS direct; only reading back does. */
+  readonly imports?: boolean | undefined;
   /** ARN of a topic that will be told. */
   readonly topic?: string | undefined;
 }
@@ -51,7 +53,7 @@ export async function check(
     () => checkSettings(account, region, options, call),
     () =>
       checkPermissions(account, region, [...(homes.has(region) ? HOME_CALLS : REPLICA_CALLS), ...extra], options, call),
-    ...(homes.has(region) ? [() => checkEbs(account, region, call)] : []),
+    ...(homes.has(region) ? [() => checkEbs(account, region, options, call)] : []),
     () => checkParameters(account, region, parametersIn(specs, region), call),
   ]);
   if (options.topic !== undefined) jobs.push(() => checkTopic(account, options.topic!, call));
@@ -248,9 +250,14 @@ async function checkPermissions(
   return findings;
 }
 
-async function checkEbs(account: Account, region: Region, call: CallContext): Promise<Finding[]> {
+async function checkEbs(
+  account: Account,
+  region: Region,
+  { imports }: CheckOptions,
+  call: CallContext,
+): Promise<Finding[]> {
   const ebs = account.ebs(region);
-  const probes: readonly (readonly [string, () => Promise<unknown>])[] = [
+  const writing: readonly (readonly [string, () => Promise<unknown>])[] = [
     [
       "StartSnapshot",
       () =>
@@ -261,6 +268,9 @@ async function checkEbs(account: Account, region: Region, call: CallContext): Pr
     ],
     ["PutSnapshotBlock", () => ebs.putBlock(NO_SNAPSHOT, 0, ZERO_BLOCK, ZERO_SHA256, call.signal)],
     ["CompleteSnapshot", () => ebs.completeSnapshot(NO_SNAPSHOT, 0, ZERO_SHA256, call)],
+  ];
+  const probes: typeof writing = [
+    ...(imports ? [] : writing),
     ["ListSnapshotBlocks", () => ebs.listBlocks(NO_SNAPSHOT, call)[Symbol.asyncIterator]().next()],
     ["GetSnapshotBlock", () => ebs.getBlock(NO_SNAPSHOT, { index: 0, token: "AAAA" }, call)],
   ];

@@ -3,6 +3,7 @@
  */
 import https from "node:https";
 import type { EC2 } from "@aws-sdk/client-ec2";
+import type { S3 } from "@aws-sdk/client-s3";
 import type { SNS } from "@aws-sdk/client-sns";
 import type { SSM } from "@aws-sdk/client-ssm";
 import type { STS } from "@aws-sdk/client-sts";
@@ -19,7 +20,7 @@ export interface ConnectionOptions {
   /** A key, or what gives one: asked again shortly before the one it gave expires. */
   readonly credentials: AwsCredentials | (() => Promise<AwsCredentials>);
   /** Base URLs to use instead of AWS's own. The region is still in the signature. */
-  readonly endpoints?: { readonly [Service in "ec2" | "ebs" | "sts" | "ssm" | "sns"]?: string } | undefined;
+  readonly endpoints?: { readonly [Service in "ec2" | "ebs" | "sts" | "s3" | "ssm" | "sns"]?: string } | undefined;
   /** PEM of certificates to trust beside the usual ones. */
   readonly ca?: string | undefined;
   /** Proxy for https, and the hosts to reach without it, as HTTPS_PROXY and NO_PROXY have them. */
@@ -38,6 +39,7 @@ export interface Connection {
   ec2: Asking<EC2>;
   ssm: Asking<SSM>;
   sns: Asking<SNS>;
+  s3: Asking<S3>;
   sts<T>(
     region: Region,
     operation: string,
@@ -146,6 +148,11 @@ export function connect(options: ConnectionOptions): Connection {
     ec2: asking("ec2", async (given) => new (await import("@aws-sdk/client-ec2")).EC2(given)),
     ssm: asking("ssm", async (given) => new (await import("@aws-sdk/client-ssm")).SSM(given)),
     sns: asking("sns", async (given) => new (await import("@aws-sdk/client-sns")).SNS(given)),
+    s3: asking("s3", async (given) => {
+      const { S3 } = await import("@aws-sdk/client-s3");
+      // Emulators and rehearsals have one name for all buckets. Nothing of ours is refused before its body is sent.
+      return new S3({ ...given, forcePathStyle: endpoints.s3 !== undefined, expectContinueHeader: false });
+    }),
     sts: (region, operation, call, run) => askSts(region, operation, undefined, call, run),
     ebs(region) {
       return remembered(pools, region, () => {

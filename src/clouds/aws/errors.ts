@@ -10,7 +10,7 @@ import type { Region } from "../../model.ts";
 import { CloudError } from "../errors.ts";
 
 export interface AwsCall {
-  readonly service: "ec2" | "ebs" | "sts" | "ssm" | "sns";
+  readonly service: "ec2" | "ebs" | "sts" | "s3" | "ssm" | "sns";
   readonly operation: string;
   readonly region: Region;
   /** What it is done to. */
@@ -47,6 +47,11 @@ const CODES: readonly (readonly [ErrorCode, readonly string[]])[] = [
   ],
   ["not-found", ["ParameterNotFound", "ParameterVersionNotFound", "InvalidResourceId", "NotFoundException"]],
   ["already-exists", ["InvalidAMIName.Duplicate", "ParameterAlreadyExists"]],
+  // Imports under way end by themselves.
+  ["throttled", ["ResourceCountLimitExceeded"]],
+  ["not-found", ["NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NotFound"]],
+  ["unavailable", ["BadDigest", "IncompleteBody", "OperationAborted"]],
+  ["invalid", ["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"]],
   ["quota", ["ParameterLimitExceeded"]],
   ["forbidden", ["AuthorizationErrorException", "KMSAccessDeniedException"]],
   ["throttled", ["TooManyUpdates", "KMSThrottlingException"]],

@@ -271,7 +271,7 @@ async function fill(
 }
 
 /** Tells the journal of a unit once every block that was yielded before the unit's end has been acknowledged. */
-function unitsInOrder(journal: UploadJournal) {
+export function unitsInOrder(journal: UploadJournal) {
   const open = new Set<number>();
   const ended: { unit: number; sha256: Uint8Array; after: number }[] = [];
   let next = 0;

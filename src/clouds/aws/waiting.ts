@@ -14,6 +14,8 @@ export interface Pace {
   readonly registerMs: number;
   /** Best effort at AWS: minutes as a rule, an hour on bad days. */
   readonly copyMs: number;
+  /** An import waits in a queue of AWS's before it begins. */
+  readonly importMs: number;
   /** How long a request that is refused for want of pace is asked again. */
   readonly throttledMs: number;
   /** A call that has not been answered to the end by then has been lost. */
@@ -30,6 +32,8 @@ export const DEFAULT_PACE: Pace = {
   completeMs: minutes(60),
   registerMs: minutes(15),
   copyMs: minutes(85),
+  // Ten minutes were too few for NixOS's images, a hundred were enough.
+  importMs: minutes(100),
   throttledMs: minutes(10),
   // A region that answers after a minute and a half is slow, not gone.
   answerMs: seconds(120),

@@ -22,12 +22,19 @@ const SLOTS = 32;
  * A disk of `bytes` whose listed blocks hold noise that depends on `seed` and the index, and is zero elsewhere.
  * Blocks are yielded in a scrambled order, because a real decoder promises none.
  * @param tail replaces the disk's last bytes, for formats with a footer
+ * @param forward in the disk's order instead, and telling of zeros on the way: what real decoders do, promised or not
  */
-export function fakeDisk(bytes: number, nonZeroIndexes: readonly number[], seed = "disk", tail?: Uint8Array): FakeDisk {
+export function fakeDisk(
+  bytes: number,
+  nonZeroIndexes: readonly number[],
+  seed = "disk",
+  tail?: Uint8Array,
+  forward = false,
+): FakeDisk {
   const yielded = new Map<number, number>();
   const wantedOrder = [...new Set(nonZeroIndexes)].filter((index) => index < blockCount(bytes));
   if (tail && !wantedOrder.includes(blockCount(bytes) - 1)) wantedOrder.push(blockCount(bytes) - 1);
-  wantedOrder.sort((a, b) => scramble(a) - scramble(b));
+  wantedOrder.sort((a, b) => (forward ? a - b : scramble(a) - scramble(b)));
 
   let held = 0;
   let wake: (() => void) | undefined;
@@ -47,7 +54,9 @@ export function fakeDisk(bytes: number, nonZeroIndexes: readonly number[], seed 
     yielded,
     held: () => held,
     async *read(options: ReadOptions): AsyncGenerator<Block> {
+      let passed = 0;
       for (const index of wantedOrder) {
+        if (forward) for (; passed < index; passed++) if (!wantedOrder.includes(passed)) options.onZero?.(passed);
         if (options.wanted && !options.wanted(index)) continue;
         while (held >= SLOTS) await Promise.race([new Promise<void>((go) => (wake = go)), aborted(options.signal)]);
         if (options.signal.aborted) throw new SlipwayError("cancelled", "Reading the disk was stopped.");

@@ -15,6 +15,7 @@ export const HURRIED: Pace = {
   completeMs: 2000,
   registerMs: 2000,
   copyMs: 2000,
+  importMs: 2000,
   throttledMs: 2000,
   answerMs: 20_000,
   blockAnswerMs: 20_000,
@@ -37,11 +38,35 @@ const EBS_CALLS: readonly (readonly [string, RegExp, string])[] = [
   ["PUT", /^\/snapshots\/[^/]+\/blocks\/\d+$/, "PutSnapshotBlock"],
 ];
 
-/** Names an AWS call: EBS direct by method and path, EC2 by the root element of its answer. */
+const S3_CALLS: readonly (readonly [string, RegExp, string])[] = [
+  ["POST", /\?uploads\b/, "CreateMultipartUpload"],
+  ["POST", /[?&]uploadId=/, "CompleteMultipartUpload"],
+  ["PUT", /[?&]uploadId=/, "UploadPart"],
+  ["DELETE", /[?&]uploadId=/, "AbortMultipartUpload"],
+  ["DELETE", /\.raw\b/, "DeleteObject"],
+];
+
+/** Calls that change something on the way through a bucket. */
+export const AWS_IMPORT_LOSABLE = {
+  ...AWS_LOSABLE,
+  upload: [
+    "CreateMultipartUpload",
+    "UploadPart",
+    "UploadPartCopy",
+    "CompleteMultipartUpload",
+    "ImportSnapshot",
+    "CreateTags",
+    "DeleteObject",
+  ],
+} as const;
+
+/** Names an AWS call: EBS direct and S3 by method and address, EC2 by the root element of its answer. */
 export function awsOperation(request: http.IncomingMessage, answer: string): string | undefined {
   const path = request.url?.split("?")[0] ?? "";
   const ebs = EBS_CALLS.find(([method, pattern]) => method === request.method && pattern.test(path));
-  return ebs?.[2] ?? /<(\w+)Response\b/.exec(answer)?.[1];
+  const s3 = S3_CALLS.find(([method, pattern]) => method === request.method && pattern.test(request.url ?? ""));
+  if (s3?.[2] === "UploadPart" && request.headers["x-amz-copy-source"] !== undefined) return "UploadPartCopy";
+  return ebs?.[2] ?? s3?.[2] ?? /<(\w+)Response\b/.exec(answer)?.[1];
 }
 
 export const AWS_SPEC: ImageSpec = {
