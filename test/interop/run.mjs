@@ -20,6 +20,12 @@ const NEEDS = {
   "disk-full.test.ts": [() => (process.getuid?.() === 0 ? undefined : "only root may mount a small file system")],
   "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
+  "registry-clients.test.ts": [
+    onPath("podman"),
+    inTools("go/bin/crane"),
+    inTools("go/bin/oras"),
+    () => (process.getuid?.() === 0 ? undefined : "podman's store is made for root here"),
+  ],
   "attestation.test.ts": [inTools("python/bin/python3")],
   "fake-gcs.test.ts": [inTools("go/bin/fake-gcs-server")],
   "front.test.ts": [inTools("python/bin/moto_server"), onPath("docker-registry")],
