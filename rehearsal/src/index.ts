@@ -209,7 +209,7 @@ function createSimulators({ aws, azure, gcp, registry, blobDir }: RehearsalOptio
   return {
     aws: createAwsSimulator({ ...folder("aws"), topics: [AWS_TOPIC], buckets: [AWS_BUCKET], ...aws }),
     azure: createAzureSimulator({ ...AZURE_ACCOUNT, ...AZURE_SETUP, ...folder("azure"), ...azure }),
-    gcp: createGcpSimulator({ ...GCP_ACCOUNT, ...gcp }),
+    gcp: createGcpSimulator({ ...GCP_ACCOUNT, ...folder("gcp"), ...gcp }),
     registry: createRegistrySimulator({ credentials: REGISTRY_ACCOUNT, tokenAuth: true, ...registry }),
   };
 }

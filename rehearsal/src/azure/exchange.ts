@@ -34,12 +34,20 @@ const DRAIN_BYTES = 64 * 1024 * 1024;
 
 export class BodyTooLarge extends Error {}
 
+/** What is known of a request before its body is read. */
+export type ExchangeHead = Omit<Exchange, "body">;
+
 /**
  * Reads one request whole.
  * @param limit most body bytes accepted
  * @throws BodyTooLarge; URIError for a path that is no UTF-8
  */
 export async function readExchange(request: http.IncomingMessage, limit: number, now: number): Promise<Exchange> {
+  return { ...readHead(request, now), body: await readBody(request, limit) };
+}
+
+/** For a body that is taken as it comes. @throws URIError for a path that is no UTF-8 */
+export function readHead(request: http.IncomingMessage, now: number): ExchangeHead {
   // Always https: the client came that way even where a proxy in this process passes the request on without TLS.
   const url = new URL(request.url ?? "/", `https://${request.headers.host ?? "localhost"}`);
   const rawPath = (request.url ?? "/").split("?", 1)[0] ?? "/";
@@ -52,7 +60,6 @@ export async function readExchange(request: http.IncomingMessage, limit: number,
     query: url.searchParams,
     headers: request.headers,
     rawHeaders: request.rawHeaders,
-    body: await readBody(request, limit),
     requestId: randomUUID(),
     now,
   };
@@ -106,7 +113,7 @@ function writable(response: http.ServerResponse): Promise<void> {
 }
 
 /** One header as one string; undefined when absent or empty. */
-export function header(exchange: Exchange, name: string): string | undefined {
+export function header(exchange: Pick<Exchange, "headers">, name: string): string | undefined {
   const value = exchange.headers[name];
   const text = Array.isArray(value) ? value.join(",") : value;
   return text === undefined || text === "" ? undefined : text;

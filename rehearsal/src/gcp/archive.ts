@@ -2,7 +2,7 @@
  * What Compute Engine looks at before it makes an image of an object: gzip, tar, one regular `disk.raw`, whole GiB.
  * A reader of its own, so that a mistake in the writer is not made twice.
  */
-import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 
 const GIB = 2 ** 30;
@@ -14,10 +14,12 @@ export interface Unpacked {
 }
 
 /** @throws Error that says what is wrong with it */
-export async function inspectArchive(pieces: readonly Buffer[]): Promise<Unpacked> {
+export async function inspectArchive(pieces: AsyncIterable<Buffer>): Promise<Unpacked> {
   const reader = createArchiveReader();
   try {
-    for await (const chunk of Readable.from(pieces).pipe(createGunzip())) reader.push(chunk as Buffer);
+    await pipeline(pieces, createGunzip(), async (unzipped: AsyncIterable<Buffer>) => {
+      for await (const chunk of unzipped) reader.push(chunk);
+    });
   } catch (error) {
     throw new Error(`The tar archive could not be read: ${(error as Error).message}`);
   }

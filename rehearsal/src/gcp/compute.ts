@@ -2,6 +2,7 @@
 import { randomInt } from "node:crypto";
 import type { Answer, Exchange } from "../azure/exchange.ts";
 import { inspectArchive } from "./archive.ts";
+import { readAll } from "./content.ts";
 import { GcpFault, json, notBuilt, notFound } from "./fault.ts";
 import type { BucketState } from "./storage.ts";
 
@@ -138,7 +139,7 @@ function insert(state: ComputeState, exchange: Exchange): Answer {
     const stored = state.storage.objects.get(decodeURIComponent(object[2]!));
     try {
       if (!stored) throw new Error(`The resource '${source}' was not found`);
-      image.diskBytes = (await inspectArchive(stored.pieces)).diskBytes;
+      image.diskBytes = (await inspectArchive(readAll(stored.contents, 0, stored.bytes))).diskBytes;
       image.archiveBytes = stored.bytes;
       image.status = "READY";
     } catch (error) {

@@ -179,6 +179,7 @@ function azureArmFault(response: http.ServerResponse, status: number, code: stri
 const GCP_CALLS: readonly [string, RegExp, string, string][] = [
   ["POST", /^\/token$/, "token", "token"],
   ["POST", /^\/upload\/storage\//, "storage", "objects.insert"],
+  ["PUT", /^\/upload\/storage\//, "storage", "objects.insert"],
   ["POST", /^\/storage\/.*\/compose$/, "storage", "objects.compose"],
   ["GET", /^\/storage\/v1\/b\/[^/]+\/o$/, "storage", "objects.list"],
   ["GET", /^\/storage\/v1\/b\/[^/]+\/o\/[^/]+$/, "storage", "objects.get"],
