@@ -34,6 +34,7 @@ const NEEDS = {
   "aws-cli.test.ts": [inTools("python/bin/aws")],
   "azure-python.test.ts": [inTools("python/bin/python3")],
   "google.test.ts": [inTools("python/bin/python3")],
+  "gsutil.test.ts": [inTools("gsutil/bin/gsutil")],
   "azurite.test.ts": [inTools("npm/node_modules/.bin/azurite-blob")],
   "real-disk.test.ts": [
     ...["qemu-system-x86_64", "qemu-img", "skopeo", "xz"].map(onPath),

@@ -81,6 +81,8 @@ export function createGcpSimulator(options: GcpOptions): GcpSimulator {
   };
 
   async function answer(request: http.IncomingMessage): Promise<Answer> {
+    // The API's description has a path of its own for sessions, which apitools, and so gsutil, takes; it is the same.
+    request.url = request.url?.replace(/^\/resumable\/upload\//, "/upload/");
     const head = readHead(request, Date.now());
     // Who knows a session's address may use it: the vendor asks for no token there.
     if (head.path[0] === "upload" && head.query.has("upload_id")) return await sessions.use(head, request);

@@ -131,7 +131,9 @@ export function contentTypeOf({ wanted }: StoredObject): string {
   return wanted.contentType ?? "application/octet-stream";
 }
 
-export function objectView({ bucket }: BucketState, object: StoredObject): object {
+/** @param origin of the request: links are built on it, or clients would follow them to the real service */
+export function objectView({ bucket }: BucketState, object: StoredObject, origin: string): object {
+  const path = `storage/v1/b/${bucket}/o/${encodeURIComponent(object.name)}`;
   const time = new Date(object.created).toISOString();
   const { md5Hash: _, crc32c: __, metadata = {}, ...wanted } = object.wanted;
   return {
@@ -141,6 +143,8 @@ export function objectView({ bucket }: BucketState, object: StoredObject): objec
     ...{ ...wanted, contentType: contentTypeOf(object), storageClass: "STANDARD", size: String(object.bytes) },
     ...(object.md5 === undefined ? {} : { md5Hash: object.md5 }),
     ...(object.components === undefined ? {} : { componentCount: object.components }),
+    selfLink: `${origin}/${path}`,
+    mediaLink: `${origin}/download/${path}?generation=${object.generation}&alt=media`,
     // Of generation and metageneration, and nothing more, as with the real one; opaque to clients.
     etag: Buffer.from(`${object.generation}/1`).toString("base64"),
     ...{ crc32c: crc32cText(object.crc32c), timeCreated: time, updated: time },

@@ -221,7 +221,7 @@ async function complete(state: BucketState, session: Session, head: ExchangeHead
   state.uploads.push({ name, bytes: content.bytes });
   const { name: _, ...wanted } = given;
   const object = keep(state, head, { name, contents: [content], ...sums, components: undefined, wanted });
-  const answer = json(objectView(state, object));
+  const answer = json(objectView(state, object, head.origin));
   session.end = { answer };
   return answer;
 }

@@ -39,6 +39,11 @@ export async function storage(state: BucketState, sessions: Sessions, exchange: 
   if (bucket !== state.bucket) throw new GcpFault(404, "notFound", "The specified bucket does not exist.");
   const does = `${exchange.method} ${[upload ? "upload" : "", kind, name === undefined ? "" : "NAME", verb].filter(Boolean).join("/")}`;
   const { query } = exchange;
+  const view = (object: StoredObject) => json(objectView(state, object, exchange.origin));
+  if (exchange.method === "POST" && kind === "o" && verb === "rewriteTo") {
+    need(state, "storage.objects.create");
+    return json(rewrite(state, exchange, name!, exchange.path.slice(7)));
+  }
   switch (does) {
     case "GET ":
       need(state, "storage.buckets.get");
@@ -51,7 +56,7 @@ export async function storage(state: BucketState, sessions: Sessions, exchange: 
     case "POST upload/o":
       need(state, "storage.objects.create");
       if (query.get("uploadType") === "resumable") return await sessions.start(exchange);
-      return json(objectView(state, await insert(state, exchange)));
+      return view(await insert(state, exchange));
     case "GET o":
       need(state, "storage.objects.list");
       return json(list(state, exchange));
@@ -66,7 +71,7 @@ export async function storage(state: BucketState, sessions: Sessions, exchange: 
       return { status: 204 };
     case "POST o/NAME/compose":
       need(state, "storage.objects.create");
-      return json(objectView(state, compose(state, exchange, name!)));
+      return view(compose(state, exchange, name!));
     default:
       throw notBuilt(`storage operation ${does}`);
   }
@@ -154,8 +159,30 @@ function compose(state: BucketState, exchange: Exchange, name: string): StoredOb
   });
 }
 
+/**
+ * A copy in the bucket, whole in one answer: the service takes several for what changes its place or class.
+ * @param target path segments: `b/BUCKET/o/NAME`
+ * @see https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite
+ */
+function rewrite(state: BucketState, exchange: Exchange, name: string, target: readonly string[]): object {
+  const [, bucket, , newName] = target;
+  if (bucket !== state.bucket) throw new GcpFault(404, "notFound", "The specified bucket does not exist.");
+  const source = find(state, name, exchange.query.get("sourceGeneration"));
+  checkGeneration(state, exchange.query, checkName(newName));
+  const given = givenObject(exchange.body);
+  const copy = keep(state, exchange, {
+    ...{ ...source, name: newName! },
+    contents: source.contents.map((content) => content.share()),
+    // What is said of the copy is said instead of all that was said of the source.
+    wanted: Object.keys(wantedOf(given)).length > 0 ? wantedOf(given) : source.wanted,
+  });
+  const size = String(copy.bytes);
+  const resource = objectView(state, copy, exchange.origin);
+  return { kind: "storage#rewriteResponse", totalBytesRewritten: size, objectSize: size, done: true, resource };
+}
+
 /** Names in the order of their bytes; with a delimiter what is behind it is one prefix. */
-function list(state: BucketState, { query }: Exchange): object {
+function list(state: BucketState, { query, origin }: Exchange): object {
   for (const name of ["matchGlob", "startOffset", "endOffset"]) {
     if (query.has(name)) throw notBuilt(`listing by ${name}`);
   }
@@ -173,7 +200,9 @@ function list(state: BucketState, { query }: Exchange): object {
     if (cut >= 0) prefixes.add(entry);
   }
   const page = [...entries].slice(0, most);
-  const items = page.filter((entry) => !prefixes.has(entry)).map((name) => objectView(state, find(state, name)));
+  const items = page
+    .filter((entry) => !prefixes.has(entry))
+    .map((name) => objectView(state, find(state, name), origin));
   const cut = page.filter((entry) => prefixes.has(entry));
   return {
     kind: "storage#objects",
@@ -186,7 +215,7 @@ function list(state: BucketState, { query }: Exchange): object {
 function get(state: BucketState, exchange: Exchange, name: string): Answer {
   const object = find(state, name, exchange.query.get("generation"));
   checkGeneration(state, exchange.query, name);
-  if (exchange.query.get("alt") !== "media") return json(objectView(state, object));
+  if (exchange.query.get("alt") !== "media") return json(objectView(state, object, exchange.origin));
   const { contentEncoding, contentDisposition, contentLanguage, cacheControl } = object.wanted;
   const headers = {
     "content-type": contentTypeOf(object),

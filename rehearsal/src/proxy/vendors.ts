@@ -178,9 +178,10 @@ function azureArmFault(response: http.ServerResponse, status: number, code: stri
 /** Calls of Cloud Storage and Compute Engine by method and path, as the vendor's references name them. */
 const GCP_CALLS: readonly [string, RegExp, string, string][] = [
   ["POST", /^\/token$/, "token", "token"],
-  ["POST", /^\/upload\/storage\//, "storage", "objects.insert"],
-  ["PUT", /^\/upload\/storage\//, "storage", "objects.insert"],
+  ["POST", /^\/(resumable\/)?upload\/storage\//, "storage", "objects.insert"],
+  ["PUT", /^\/(resumable\/)?upload\/storage\//, "storage", "objects.insert"],
   ["POST", /^\/storage\/.*\/compose$/, "storage", "objects.compose"],
+  ["POST", /^\/storage\/.*\/rewriteTo\//, "storage", "objects.rewrite"],
   ["GET", /^\/storage\/v1\/b\/[^/]+\/o$/, "storage", "objects.list"],
   ["GET", /^\/storage\/v1\/b\/[^/]+\/o\/[^/]+$/, "storage", "objects.get"],
   ["GET", /^\/download\/storage\//, "storage", "objects.get"],
