@@ -15,7 +15,7 @@ import {
   type AwsSimulatorOptions,
   createAwsSimulator,
 } from "./aws/index.ts";
-import { type AzureOptions, type AzureSimulator, createAzureSimulator } from "./azure/azure.ts";
+import { type AzureOptions, type AzureSimulator, createAzureSimulator, REHEARSAL_KEY } from "./azure/azure.ts";
 import { createGcpSimulator, type GcpOptions, type GcpSimulator } from "./gcp/gcp.ts";
 import { createProxy, type FaultProxy, type RuleInput, type ScenarioInput } from "./proxy.ts";
 import { createRegistrySimulator, type RegistrySimulator, type RegistrySimulatorOptions } from "./registry/index.ts";
@@ -66,8 +66,9 @@ export interface Rehearsal {
     readonly awsOutsider: AwsKey;
     /** A topic of that account's. */
     readonly awsTopic: string;
-    readonly azure: AzureAccount;
-    /** A key file's contents, and what the account publishes to. */
+    /** `storageKey` is the storage account's, base64, for clients that use neither tokens nor signatures of their own. */
+    readonly azure: AzureAccount & { readonly storageKey: string };
+    /** A key file's contents, with this rehearsal's token service in it, and what the account publishes to. */
     readonly gcp: { readonly project: string; readonly bucket: string; readonly serviceAccount: object };
     readonly registry: { readonly username: string; readonly password: string };
   };
@@ -152,6 +153,7 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
   try {
     const aws = await front("aws");
     const azure = await front("azure");
+    const gcp = await front("gcp");
     const account = { ...AZURE_ACCOUNT, ...options.azure };
     return {
       urls: {
@@ -162,7 +164,7 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
         ssm: aws,
         sns: aws,
         azure: { authority: azure, management: azure, blob: `${azure}/${account.storageAccount}` },
-        gcp: await front("gcp"),
+        gcp,
         registry: await front("registry"),
       },
       caPem: authority.ca,
@@ -170,11 +172,11 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
         aws: options.aws?.keys?.[0] ?? AWS_PUBLISHER,
         awsTopic: AWS_TOPIC,
         awsOutsider: options.aws?.keys?.[1] ?? AWS_OUTSIDER,
-        azure: pickAccount(account),
+        azure: { ...pickAccount(account), storageKey: options.azure?.accountKey ?? REHEARSAL_KEY },
         gcp: {
           project: options.gcp?.project ?? GCP_ACCOUNT.project,
           bucket: options.gcp?.bucket ?? GCP_ACCOUNT.bucket,
-          serviceAccount: simulators.gcp.serviceAccount,
+          serviceAccount: { ...simulators.gcp.serviceAccount, token_uri: `${gcp}/token` },
         },
         registry: options.registry?.credentials ?? REGISTRY_ACCOUNT,
       },

@@ -32,6 +32,7 @@ export interface RunningRehearsal {
       readonly subscriptionId: string;
       readonly resourceGroup: string;
       readonly storageAccount: string;
+      readonly storageKey: string;
     };
     readonly gcp: { readonly project: string; readonly bucket: string; readonly serviceAccount: object };
     readonly registry: { readonly username: string; readonly password: string };
@@ -112,6 +113,8 @@ export async function writeRehearsalConfig(
   await writeFile(join(directory, "attest.pub"), publicKey.export({ type: "spki", format: "pem" }));
   const attestKey = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
   const { ec2, ebs, sts, s3, ssm, sns } = rehearsal.urls;
+  // Not for this configuration, but for other clients.
+  await secret("azure-storage", azure.storageKey);
   const awsEndpoints = { ec2, ebs, sts, s3, ssm, sns };
   const registryUrl = new URL(rehearsal.urls.registry);
   const config = {

@@ -22,7 +22,7 @@ test.skipIf(!present && process.env.CI !== "true")(
       const ca = join(directory, "ca.pem");
       const key = join(directory, "key.json");
       writeFileSync(ca, rehearsal.caPem);
-      writeFileSync(key, JSON.stringify({ ...serviceAccount, token_uri: `${rehearsal.urls.gcp}/token` }));
+      writeFileSync(key, JSON.stringify(serviceAccount));
       const script = join(import.meta.dirname, "google-client.py");
       const trust = { REQUESTS_CA_BUNDLE: ca, HTTPLIB2_CA_CERTS: ca, SSL_CERT_FILE: ca };
       const { stdout } = await promisify(execFile)(python, [script, rehearsal.urls.gcp, key, project, bucket], {

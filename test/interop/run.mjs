@@ -32,6 +32,7 @@ const NEEDS = {
   "moto.test.ts": [inTools("python/bin/moto_server")],
   "boto3.test.ts": [inTools("python/bin/python3")],
   "aws-cli.test.ts": [inTools("python/bin/aws")],
+  "azure-cli.test.ts": [inTools("azure-cli/bin/az")],
   "azure-python.test.ts": [inTools("python/bin/python3")],
   "google.test.ts": [inTools("python/bin/python3")],
   "gsutil.test.ts": [inTools("gsutil/bin/gsutil")],

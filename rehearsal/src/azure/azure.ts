@@ -114,7 +114,8 @@ const MIB = 1024 * 1024;
 /** A page write of 4 MiB and what a structured body adds. */
 const MOST_BLOB_BODY = 4 * MIB + 64 * 1024;
 const MOST_JSON_BODY = 4 * MIB;
-const REHEARSAL_KEY = Buffer.from("slipway rehearsal account key".padEnd(64, ".")).toString("base64");
+/** The storage account's key unless another is given, base64. */
+export const REHEARSAL_KEY = Buffer.from("slipway rehearsal account key".padEnd(64, ".")).toString("base64");
 
 export function createAzureSimulator(options: AzureOptions): AzureSimulator {
   const now = options.now ?? Date.now;

@@ -120,6 +120,7 @@ AWS          export AWS_ACCESS_KEY_ID=${credentials.aws.accessKeyId} AWS_REGION=
 
 Azure        authority ${urls.azure.authority}  resource manager ${urls.azure.management}
              blob ${urls.azure.blob}  (tenant ${credentials.azure.tenantId}, client ${credentials.azure.clientId})
+             storage account ${credentials.azure.storageAccount}, key in ${join(directory, "secrets/azure-storage")}
 
 Google Cloud storage, compute and resource manager ${urls.gcp}  token ${urls.gcp}/token
              project ${credentials.gcp.project}, bucket ${credentials.gcp.bucket}, key in ${join(directory, "secrets/gcp.json")}
