@@ -1,4 +1,4 @@
-/** The Azure command line, unchanged, against simulated page blobs: with the account's key. */
+/** The Azure command line, unchanged, against simulated page blobs: with the account's key, and with what that key signed. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -80,5 +80,21 @@ describe.skipIf(!present)("az finds the simulated storage account to be Azure's"
   test("another key is refused", async () => {
     const { code, stderr } = await run(withKey(Buffer.alloc(64).toString("base64")), ...upload, "-n", "disk.vhd");
     expect([code, stderr]).toEqual([1, expect.stringContaining("Authentication failure")]);
+  });
+
+  test("a signature for a container lets its bearer do what it names, until it ends", async () => {
+    const make = async (...args: string[]) =>
+      account(`SharedAccessSignature=${await az(withKey(), "container", "generate-sas", "-n", "vhds", ...args)}`);
+    const tomorrow = new Date(Date.now() + 86_400_000).toISOString().replace(/:\d\d\..*/, "Z");
+    const writer = await make("--permissions", "cwl", "--expiry", tomorrow);
+    await az(writer, ...upload, "-n", "signed.vhd");
+    expect(await az(writer, "blob", "list", "-c", "vhds", "--query", "[].name")).toEqual(["signed.vhd"]);
+    const blob = ["-c", "vhds", "-n", "signed.vhd"];
+    expect((await run(writer, "blob", "delete", ...blob)).stderr).toContain("You do not have the required permissions");
+    const reader = await make("--permissions", "r", "--expiry", tomorrow);
+    await az(reader, "blob", "download", ...blob, "-f", "signed.vhd", "--no-progress", "--query", "name");
+    expect(readFileSync(join(directory, "signed.vhd")).equals(disk)).toBe(true);
+    const ended = await make("--permissions", "r", "--expiry", "2024-01-01");
+    expect((await run(ended, "blob", "show", ...blob)).code).not.toBe(0);
   });
 });

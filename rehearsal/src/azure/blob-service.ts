@@ -12,6 +12,7 @@ import type { BlobStore } from "./blob-store.ts";
 import * as containers from "./container-operations.ts";
 import { type Answer, type Exchange, header } from "./exchange.ts";
 import { isDenied } from "./permissions.ts";
+import { checkSharedAccess } from "./shared-access.ts";
 import { sharedKeyIsRight } from "./shared-key.ts";
 import { refusals, StorageError, storageErrorAnswer } from "./storage-error.ts";
 import type { TokenMint } from "./tokens.ts";
@@ -115,7 +116,12 @@ async function serve(
 ): Promise<Answer> {
   const { account, container, blob } = targetOf(exchange);
   const operation = operationOf(exchange, container, blob);
-  authenticate(exchange, account, settings, mint);
+  if (exchange.query.has("sig")) {
+    const there = blob === "" ? store.containers.has(container) : store.containers.get(container)?.blobs.has(blob);
+    const permissions = sharedPermissionsOf(operation, there === true);
+    const { query, now } = exchange;
+    checkSharedAccess({ query, now, account, container, blob, permissions }, settings.accountKey);
+  } else authenticate(exchange, account, settings, mint);
   if (account !== settings.account) {
     throw new StorageError(
       404,
@@ -154,13 +160,20 @@ function operationOf(exchange: Exchange, container: string, blob: string): Opera
   throw refusals.unknownOperation(`${method} ${level}${details === "" ? "" : ` ?${details}`}`);
 }
 
+/** The letters of a shared access signature of which one allows it. Who may create may not write over what is there. */
+function sharedPermissionsOf({ name, action }: Operation, there: boolean): string {
+  if (name.startsWith("List ")) return "l";
+  if (name === "Put Blob" || name === "Create Container") return there ? "w" : "cw";
+  if (action.startsWith("blobs/tags/")) return "t";
+  return action.endsWith("read") ? "r" : action.endsWith("delete") ? "d" : "w";
+}
+
 function usesToken(exchange: Exchange): boolean {
   return /^Bearer /i.test(header(exchange, "authorization") ?? "");
 }
 
 /** @throws StorageError 401 or 403 */
 function authenticate(exchange: Exchange, account: string, settings: BlobServiceSettings, mint: TokenMint): void {
-  if (exchange.query.has("sig")) throw refusals.unknownOperation("shared access signature");
   const authorization = header(exchange, "authorization");
   const challenge = {
     "www-authenticate": `Bearer authorization_uri=${exchange.origin}/${settings.tenantId}/oauth2/authorize resource_id=https://storage.azure.com`,

@@ -7,7 +7,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { constants } from "node:fs";
-import { copyFile, type FileHandle, open, unlink } from "node:fs/promises";
+import { copyFile, type FileHandle, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 export interface PageRange {
@@ -112,7 +112,8 @@ function fileData(bytes: number, directory: string, first: SharedFile, written: 
     file.owners--;
     if (file.owners > 0) return;
     await file.handle.close();
-    await unlink(file.path);
+    // Whoever owns the directory may have removed it meanwhile: a reset waits for no handle.
+    await rm(file.path, { force: true });
   };
   const separate = async (): Promise<void> => {
     const path = join(directory, `${randomUUID()}.pages`);
