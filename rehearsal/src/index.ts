@@ -15,7 +15,13 @@ import {
   type AwsSimulatorOptions,
   createAwsSimulator,
 } from "./aws/index.ts";
-import { type AzureOptions, type AzureSimulator, createAzureSimulator, REHEARSAL_KEY } from "./azure/azure.ts";
+import {
+  type AzureOptions,
+  type AzureOutsider,
+  type AzureSimulator,
+  createAzureSimulator,
+  REHEARSAL_KEY,
+} from "./azure/azure.ts";
 import { createGcpSimulator, type GcpOptions, type GcpSimulator } from "./gcp/gcp.ts";
 import { createProxy, type FaultProxy, type RuleInput, type ScenarioInput } from "./proxy.ts";
 import { createRegistrySimulator, type RegistrySimulator, type RegistrySimulatorOptions } from "./registry/index.ts";
@@ -68,8 +74,18 @@ export interface Rehearsal {
     readonly awsTopic: string;
     /** `storageKey` is the storage account's, base64, for clients that use neither tokens nor signatures of their own. */
     readonly azure: AzureAccount & { readonly storageKey: string };
-    /** A key file's contents, with this rehearsal's token service in it, and what the account publishes to. */
-    readonly gcp: { readonly project: string; readonly bucket: string; readonly serviceAccount: object };
+    /** Of another tenant and subscription: what it sees, everybody sees. */
+    readonly azureOutsider: AzureOutsider;
+    /**
+     * Key files' contents, with this rehearsal's token service in them, and what the account publishes to. The outsider
+     * has nothing to do with the project.
+     */
+    readonly gcp: {
+      readonly project: string;
+      readonly bucket: string;
+      readonly serviceAccount: object;
+      readonly outsider: object;
+    };
     readonly registry: { readonly username: string; readonly password: string };
   };
   readonly simulators: {
@@ -107,6 +123,14 @@ export const AZURE_ACCOUNT: AzureAccount = {
   resourceGroup: "fedora-cloud",
   storageAccount: "fedoraimageupload",
 };
+
+/** Somebody of another tenant, with a subscription that has nothing in it. */
+export const AZURE_OUTSIDER = {
+  tenantId: "0a7e0000-1111-4222-8333-444455556666",
+  clientId: "0c11e000-1111-4222-8333-444455556666",
+  clientSecret: "rehearsal-outsider-secret",
+  subscriptionId: "05b50000-1111-4222-8333-444455556666",
+} as const;
 
 /** What such an account already has when the first image comes. */
 const AZURE_SETUP = {
@@ -173,10 +197,12 @@ export async function startRehearsal(options: RehearsalOptions = {}): Promise<Re
         awsTopic: AWS_TOPIC,
         awsOutsider: options.aws?.keys?.[1] ?? AWS_OUTSIDER,
         azure: { ...pickAccount(account), storageKey: options.azure?.accountKey ?? REHEARSAL_KEY },
+        azureOutsider: options.azure?.outsider ?? AZURE_OUTSIDER,
         gcp: {
           project: options.gcp?.project ?? GCP_ACCOUNT.project,
           bucket: options.gcp?.bucket ?? GCP_ACCOUNT.bucket,
           serviceAccount: { ...simulators.gcp.serviceAccount, token_uri: `${gcp}/token` },
+          outsider: { ...simulators.gcp.outsider, token_uri: `${gcp}/token` },
         },
         registry: options.registry?.credentials ?? REGISTRY_ACCOUNT,
       },
@@ -210,7 +236,13 @@ function createSimulators({ aws, azure, gcp, registry, blobDir }: RehearsalOptio
   };
   return {
     aws: createAwsSimulator({ ...folder("aws"), topics: [AWS_TOPIC], buckets: [AWS_BUCKET], ...aws }),
-    azure: createAzureSimulator({ ...AZURE_ACCOUNT, ...AZURE_SETUP, ...folder("azure"), ...azure }),
+    azure: createAzureSimulator({
+      ...AZURE_ACCOUNT,
+      ...AZURE_SETUP,
+      outsider: AZURE_OUTSIDER,
+      ...folder("azure"),
+      ...azure,
+    }),
     gcp: createGcpSimulator({ ...GCP_ACCOUNT, ...folder("gcp"), ...gcp }),
     registry: createRegistrySimulator({ credentials: REGISTRY_ACCOUNT, tokenAuth: true, ...registry }),
   };

@@ -34,7 +34,18 @@ export interface RunningRehearsal {
       readonly storageAccount: string;
       readonly storageKey: string;
     };
-    readonly gcp: { readonly project: string; readonly bucket: string; readonly serviceAccount: object };
+    readonly azureOutsider: {
+      readonly tenantId: string;
+      readonly clientId: string;
+      readonly clientSecret: string;
+      readonly subscriptionId: string;
+    };
+    readonly gcp: {
+      readonly project: string;
+      readonly bucket: string;
+      readonly serviceAccount: object;
+      readonly outsider: object;
+    };
     readonly registry: { readonly username: string; readonly password: string };
   };
   close(): Promise<void>;
@@ -101,7 +112,7 @@ export async function writeRehearsalConfig(
   directory: string,
   options: { listen?: string; system?: string; gcp?: boolean } = {},
 ): Promise<string> {
-  const { aws, awsOutsider, azure, gcp, registry } = rehearsal.credentials;
+  const { aws, awsOutsider, azure, azureOutsider, gcp, registry } = rehearsal.credentials;
   const secrets = join(directory, "secrets");
   await mkdir(secrets, { recursive: true, mode: 0o700 });
   const secret = async (name: string, value: string) => {
@@ -153,6 +164,12 @@ export async function writeRehearsalConfig(
           client_id: azure.clientId,
           client_secret: await secret("azure", azure.clientSecret),
         },
+        witness: {
+          tenant_id: azureOutsider.tenantId,
+          client_id: azureOutsider.clientId,
+          client_secret: await secret("azure-witness", azureOutsider.clientSecret),
+          subscription: azureOutsider.subscriptionId,
+        },
         endpoints: rehearsal.urls.azure,
         ca_file: "ca.crt",
       },
@@ -164,6 +181,7 @@ export async function writeRehearsalConfig(
               bucket: gcp.bucket,
               offer: "public",
               credentials: { service_account: await secret("gcp.json", JSON.stringify(gcp.serviceAccount)) },
+              witness: { service_account: await secret("gcp-witness.json", JSON.stringify(gcp.outsider)) },
               endpoints: {
                 storage: rehearsal.urls.gcp,
                 compute: rehearsal.urls.gcp,

@@ -160,6 +160,11 @@ describe("bad configuration: line, column, field and the way out", () => {
       `${AWS}    import: { bucket: "s3://images" }\n`,
       "targets.aws.import.bucket: is not the name of a bucket",
     ],
+    [
+      "a witness of a private gallery",
+      "targets:\n  az: { cloud: azure, resource_group: g, gallery: G, storage_account: acc, witness: { tenant_id: t, client_id: c, client_secret: { env: S }, subscription: s } }\n",
+      "targets.az.witness: needs `public_gallery`",
+    ],
     ["a registry with a scheme", "targets:\n  r: { cloud: registry, url: https://quay.io }\n", "without https://"],
     ["a size", "limits: { max_disk_bytes: huge }\n", 'limits.max_disk_bytes: expected a size such as "64 GiB"'],
     ["a duration", "systems:\n  f: { expect: { every: daily } }\n", 'expected a duration such as "90s"'],

@@ -169,6 +169,12 @@ const azure = z.strictObject({
     .describe(
       "Default: AZURE_TENANT, AZURE_CLIENT_ID and AZURE_SECRET or the SDK's own names, else its default chain.",
     ),
+  witness: z
+    .strictObject({ tenant_id: valueOrRef, client_id: valueOrRef, client_secret: secret, subscription: valueOrRef })
+    .optional()
+    .describe(
+      "A service principal of another tenant, and a subscription of its own: before an offer it must not get the images from the community gallery, afterwards it must.",
+    ),
   endpoints: z
     .strictObject({ authority: endpoint, management: endpoint, blob: endpoint })
     .partial()
@@ -188,6 +194,12 @@ const gcp = z.strictObject({
     .optional()
     .describe(
       "A service account's JSON. Default: the file GOOGLE_APPLICATION_CREDENTIALS names, else the machine's own account.",
+    ),
+  witness: z
+    .strictObject({ service_account: secret })
+    .optional()
+    .describe(
+      "A service account of another project without rights in this one: before an offer it must not see the images, afterwards it must.",
     ),
   endpoints: z
     .strictObject({ storage: endpoint, compute: endpoint, token: endpoint, resource_manager: endpoint })
@@ -273,6 +285,11 @@ export const target = z
       message:
         "AWS shares snapshots with accounts and with everybody, not with organizations: say `snapshots: private` (members may start the images and not copy them), or name the accounts",
     });
+  })
+  .superRefine((given, context) => {
+    if (given.cloud !== "azure" || given.witness === undefined || given.public_gallery !== undefined) return;
+    const message = "needs `public_gallery`: of a private gallery nobody outside sees anything, offered or not";
+    context.addIssue({ code: "custom", path: ["witness"], message });
   })
   .superRefine((given, context) => {
     if (given.cloud !== "aws" && given.cloud !== "azure") return;

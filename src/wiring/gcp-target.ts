@@ -15,6 +15,14 @@ export async function gcpOptions(target: GcpTarget, environment: Environment): P
     bucket: target.bucket,
     storageLocation: target.storage_locations[0]!,
     credentials: await credentials(target, environment),
+    ...(target.witness === undefined
+      ? {}
+      : {
+          witness: keyOf(
+            await resolveSecret(target.witness.service_account, environment),
+            `targets.${target.name}.witness`,
+          ),
+        }),
     endpoints: {
       ...(storage === undefined ? {} : { storage }),
       ...(compute === undefined ? {} : { compute }),

@@ -135,8 +135,20 @@ async function azureOptions(target: AzureTarget, environment: Environment): Prom
     definition: azureDefinition(target),
     targetRegions: azureRegions(target),
     ...(target.public_gallery === undefined ? {} : { publicGalleryName: target.public_gallery }),
+    ...(target.witness === undefined ? {} : { witness: await azureWitness(target.witness, environment) }),
     ...(target.endpoints === undefined ? {} : { endpoints: defined(target.endpoints) }),
     ...(await certificate(target.ca_file)),
+  };
+}
+
+async function azureWitness(witness: NonNullable<AzureTarget["witness"]>, environment: Environment) {
+  return {
+    subscriptionId: await resolveValue(witness.subscription, environment),
+    credentials: {
+      tenantId: await resolveValue(witness.tenant_id, environment),
+      clientId: await resolveValue(witness.client_id, environment),
+      clientSecret: await resolveSecret(witness.client_secret, environment),
+    },
   };
 }
 

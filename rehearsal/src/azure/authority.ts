@@ -8,12 +8,18 @@ import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
 import { type Answer, type Exchange, header } from "./exchange.ts";
 import type { TokenMint } from "./tokens.ts";
 
-export interface AuthoritySettings {
+/** A service principal with a secret. */
+export interface Principal {
   readonly tenantId: string;
   readonly clientId: string;
   readonly clientSecret: string;
-  /** Object id of the service principal, as permission errors name it. */
+  /** As permission errors name it. */
   readonly objectId: string;
+}
+
+export interface AuthoritySettings {
+  /** Each in a tenant of its own. */
+  readonly principals: readonly Principal[];
   readonly tokenSeconds: number;
   secretExpired: boolean;
 }
@@ -36,10 +42,6 @@ export function createAuthority(settings: AuthoritySettings, mint: TokenMint): (
     if (path === "oauth2/v2.0/token" && exchange.method === "POST") return token(exchange, tenant, settings, mint);
     return refuse(exchange, 501, "not_implemented", 0, `The simulated authority has no ${exchange.method} /${path}.`);
   };
-}
-
-function isKnown(settings: AuthoritySettings, tenant: string): boolean {
-  return tenant.toLowerCase() === settings.tenantId.toLowerCase();
 }
 
 function openIdConfiguration(exchange: Exchange, tenant: string): object {
@@ -67,7 +69,8 @@ function instanceDiscovery(exchange: Exchange): object {
 }
 
 function token(exchange: Exchange, tenant: string, settings: AuthoritySettings, mint: TokenMint): Answer {
-  if (!isKnown(settings, tenant)) return noTenant(exchange, tenant);
+  const principal = settings.principals.find((one) => one.tenantId.toLowerCase() === tenant.toLowerCase());
+  if (principal === undefined) return noTenant(exchange, tenant);
   const form = new URLSearchParams(exchange.body.toString());
   const { id, secret } = credentials(exchange, form);
   const grant = form.get("grant_type");
@@ -89,7 +92,7 @@ function token(exchange: Exchange, tenant: string, settings: AuthoritySettings, 
       `The simulated authority knows client_credentials, not '${grant}'.`,
     );
   }
-  if (id !== settings.clientId) {
+  if (id !== principal.clientId) {
     return refuse(
       exchange,
       400,
@@ -107,7 +110,7 @@ function token(exchange: Exchange, tenant: string, settings: AuthoritySettings, 
       `The provided client secret keys for app '${id}' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds.`,
     );
   }
-  if (!same(secret, settings.clientSecret)) {
+  if (!same(secret, principal.clientSecret)) {
     return refuse(
       exchange,
       401,
@@ -133,9 +136,9 @@ function token(exchange: Exchange, tenant: string, settings: AuthoritySettings, 
     iat: now,
     nbf: now,
     exp: now + settings.tokenSeconds,
-    appid: settings.clientId,
-    oid: settings.objectId,
-    tid: settings.tenantId,
+    appid: principal.clientId,
+    oid: principal.objectId,
+    tid: principal.tenantId,
     // No two tokens are the same, even of one second.
     uti: randomUUID(),
     ver: "1.0",

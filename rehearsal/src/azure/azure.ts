@@ -35,6 +35,8 @@ export interface AzureOptions {
   readonly clientId: string;
   readonly clientSecret: string;
   readonly subscriptionId: string;
+  /** Somebody of another tenant, with a subscription of their own and no rights in this one. */
+  readonly outsider?: AzureOutsider;
   readonly resourceGroup: string;
   readonly storageAccount: string;
   /** Of the storage account and the resource group. Default eastus. */
@@ -67,6 +69,13 @@ export interface AzureOptions {
   readonly secretExpired?: boolean;
   /** Milliseconds since 1970. Default: the machine's clock. */
   readonly now?: () => number;
+}
+
+export interface AzureOutsider {
+  readonly tenantId: string;
+  readonly clientId: string;
+  readonly clientSecret: string;
+  readonly subscriptionId: string;
 }
 
 export interface PreparedGallery {
@@ -124,10 +133,11 @@ export function createAzureSimulator(options: AzureOptions): AzureSimulator {
   let denied = options.denied ?? [];
   const state = createComputeState(options, store);
   const authoritySettings = {
-    tenantId: options.tenantId,
-    clientId: options.clientId,
-    clientSecret: options.clientSecret,
-    objectId: `0b1ec700-${options.clientId.slice(-27)}`,
+    principals: [options, ...(options.outsider === undefined ? [] : [options.outsider])].map(
+      ({ tenantId, clientId, clientSecret }) => ({
+        ...{ tenantId, clientId, clientSecret, objectId: `0b1ec700-${clientId.slice(-27)}` },
+      }),
+    ),
     tokenSeconds: options.tokenSeconds ?? 3599,
     secretExpired: options.secretExpired ?? false,
   };
@@ -145,6 +155,7 @@ export function createAzureSimulator(options: AzureOptions): AzureSimulator {
     state,
     {
       tenantId: options.tenantId,
+      outsiderSubscription: options.outsider?.subscriptionId,
       accountKey,
       blobEndpoint: options.blobEndpoint,
       denied: () => denied,

@@ -196,12 +196,13 @@ function authenticate(exchange: Exchange, account: string, settings: BlobService
   const accepts = (audience: string): boolean =>
     audience === "https://storage.azure.com" || audience === `https://${account}.blob.core.windows.net`;
   const claims = token === undefined ? "malformed" : mint.check(token, accepts, exchange.now / 1000);
-  if (typeof claims === "object") return;
+  if (typeof claims === "object" && claims.tid === settings.tenantId) return;
   const reason = {
+    tenant: "Issuer validation failed. Issuer did not match.",
     malformed: "Signature validation failed.",
     expired: "Lifetime validation failed. The token is expired.",
     audience: "Audience validation failed. Audience did not match.",
-  }[claims];
+  }[typeof claims === "object" ? "tenant" : claims];
   throw new StorageError(
     401,
     "InvalidAuthenticationInfo",

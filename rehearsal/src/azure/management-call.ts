@@ -7,6 +7,8 @@ import type { ComputeState, Operation } from "./gallery-state.ts";
 
 export interface ManagementSettings {
   readonly tenantId: string;
+  /** The one subscription that people of other tenants may act in. */
+  readonly outsiderSubscription: string | undefined;
   readonly accountKey: string;
   /** Where the blob service is; undefined: at the same address, by path. */
   readonly blobEndpoint: string | undefined;

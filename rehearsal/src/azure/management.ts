@@ -254,6 +254,10 @@ function checkScope(
   action: string,
 ): void {
   const subscription = exchange.path[1] ?? "";
+  if (claims.tid !== settings.tenantId) {
+    checkOutsider(exchange, state, settings, claims, action);
+    return;
+  }
   if (subscription.toLowerCase() !== state.subscriptionId.toLowerCase()) {
     throw new ArmError(404, "SubscriptionNotFound", `The subscription '${subscription}' could not be found.`);
   }
@@ -267,6 +271,34 @@ function checkScope(
   const group = exchange.path[2]?.toLowerCase() === "resourcegroups" ? exchange.path[3] : undefined;
   if (group !== undefined && group.toLowerCase() !== state.resourceGroup.toLowerCase()) {
     throw new ArmError(404, "ResourceGroupNotFound", `Resource group '${group}' could not be found.`);
+  }
+}
+
+/** People of another tenant have nothing in their own subscription but the view of galleries that everybody has. */
+function checkOutsider(
+  exchange: Exchange,
+  state: ComputeState,
+  settings: ManagementSettings,
+  claims: TokenClaims,
+  action: string,
+): void {
+  const subscription = (exchange.path[1] ?? "").toLowerCase();
+  if (subscription === state.subscriptionId.toLowerCase()) {
+    throw new ArmError(
+      401,
+      "InvalidAuthenticationTokenTenant",
+      `The access token is from the wrong issuer '${claims.iss}'. It must match the tenant '${settings.tenantId}' associated with this subscription.`,
+    );
+  }
+  if (subscription !== settings.outsiderSubscription?.toLowerCase()) {
+    throw new ArmError(404, "SubscriptionNotFound", `The subscription '${subscription}' could not be found.`);
+  }
+  if (!/\/communityGalleries\//i.test(exchange.rawPath)) {
+    throw new ArmError(
+      403,
+      "AuthorizationFailed",
+      `The client '${claims.appid}' with object id '${claims.oid}' does not have authorization to perform action '${action}' over scope '${decodeURIComponent(exchange.rawPath)}' or the scope is invalid. If access was recently granted, please refresh your credentials.`,
+    );
   }
 }
 

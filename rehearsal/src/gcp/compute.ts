@@ -85,6 +85,30 @@ export async function compute(state: ComputeState, exchange: Exchange): Promise<
   }
 }
 
+/**
+ * What an account without rights in the project is told: of an image, all that its users are; of everything else that the
+ * permission is lacking, whether or not the thing is there.
+ */
+export function asOutsider(state: ComputeState, exchange: Exchange): Answer {
+  const [service, , , project, scope, kind, name, verb] = exchange.path;
+  const isImage = service === "compute" && project === state.project && scope === "global" && kind === "images";
+  if (!isImage || exchange.method !== "GET" || name === undefined) {
+    throw new GcpFault(403, "forbidden", `Required permission for '${exchange.rawPath}'`);
+  }
+  const ofFamily = name === "family" && verb !== undefined;
+  const image = ofFamily ? state.images.get(newestName(state, verb)) : state.images.get(name);
+  const user = image?.policy.bindings.some(
+    ({ role, members }) => role === "roles/compute.imageUser" && members.some((one) => EVERYBODY.includes(one)),
+  );
+  if (image !== undefined && user === true && (ofFamily || verb === undefined))
+    return json(view(state, exchange, image));
+  const permission = ofFamily ? "compute.images.getFromFamily" : "compute.images.get";
+  const resource = `projects/${state.project}/global/images/${ofFamily ? `family/${verb}` : name}`;
+  throw new GcpFault(403, "forbidden", `Required '${permission}' permission for '${resource}'`);
+}
+
+const EVERYBODY: readonly string[] = ["allAuthenticatedUsers", "allUsers"];
+
 function need(state: ComputeState, permission: string, name: string): void {
   if (!state.denied(permission)) return;
   const message = `Required '${permission}' permission for 'projects/${state.project}/global/images/${name}'`;
@@ -196,9 +220,13 @@ function setPolicy(state: ComputeState, exchange: Exchange, name: string): Polic
 }
 
 /** The newest of a family that is not deprecated: what a user's VM would boot. */
-function newestOf(state: ComputeState, family: string): Image {
+function newestName(state: ComputeState, family: string): string {
   const all = [...state.images.values()].filter((one) => one.family === family && !one.deprecated);
-  const newest = all.sort((a, b) => b.created - a.created)[0];
+  return all.sort((a, b) => b.created - a.created)[0]?.name ?? "";
+}
+
+function newestOf(state: ComputeState, family: string): Image {
+  const newest = state.images.get(newestName(state, family));
   if (newest) return newest;
   throw notFound(`The resource 'projects/${state.project}/global/images/family/${family}'`);
 }

@@ -6,7 +6,7 @@ import { generateKeyPairSync } from "node:crypto";
 import type http from "node:http";
 import { type Answer, type Exchange, readExchange, readHead, send } from "../azure/exchange.ts";
 import type { Simulator } from "../simulator.ts";
-import { type ComputeState, compute, type Image, settle } from "./compute.ts";
+import { asOutsider, type ComputeState, compute, type Image, settle } from "./compute.ts";
 import { createContentStore } from "./content.ts";
 import { faultAnswer, GcpFault, json, notBuilt } from "./fault.ts";
 import { type BucketState, remove, type StoredObject } from "./objects.ts";
@@ -25,14 +25,18 @@ export interface GcpOptions {
   readonly blobDir?: string;
 }
 
+export interface KeyFile {
+  readonly client_email: string;
+  readonly private_key: string;
+  readonly [field: string]: string;
+}
+
 export interface GcpSimulator extends Simulator {
   readonly name: "gcp";
   /** The key file of the one account that may do everything. Its token_uri is the real one's. */
-  readonly serviceAccount: {
-    readonly client_email: string;
-    readonly private_key: string;
-    readonly [field: string]: string;
-  };
+  readonly serviceAccount: KeyFile;
+  /** That of an account of another project, without rights here: what it sees, everybody sees. */
+  readonly outsider: KeyFile;
   objects(): StoredObject[];
   images(): Image[];
   /** Accepted uploads, composed objects not counted. */
@@ -50,13 +54,12 @@ export interface GcpSimulator extends Simulator {
 const MOST_BODY = 64 * 1024 * 1024;
 
 export function createGcpSimulator(options: GcpOptions): GcpSimulator {
-  const keys = generateKeyPairSync("rsa", {
-    modulusLength: 2048,
-    publicKeyEncoding: { type: "spki", format: "pem" },
-    privateKeyEncoding: { type: "pkcs8", format: "pem" },
+  const publisher = makeAccount("publisher", options.project);
+  const outsider = makeAccount("outsider", "somebody-else");
+  const tokens = createTokens({
+    [publisher.keyFile.client_email]: publisher.publicKey,
+    [outsider.keyFile.client_email]: outsider.publicKey,
   });
-  const email = `publisher@${options.project}.iam.gserviceaccount.com`;
-  const tokens = createTokens(email, keys.publicKey);
   let refused: readonly string[] = [];
   let generation = 1_700_000_000_000_000;
   const denied = (permission: string) => refused.includes(permission);
@@ -92,7 +95,8 @@ export function createGcpSimulator(options: GcpOptions): GcpSimulator {
   async function answerWhole(exchange: Exchange): Promise<Answer> {
     const [first, second] = exchange.path;
     if (first === "token" && exchange.method === "POST") return tokens.token(exchange);
-    tokens.check(exchange);
+    const isOwner = tokens.check(exchange) === publisher.keyFile.client_email;
+    if (!isOwner) return asOutsider(state, exchange);
     if (first === "storage" || ((first === "upload" || first === "download") && second === "storage"))
       return await storage(bucket, sessions, exchange);
     if (first === "compute") {
@@ -112,16 +116,8 @@ export function createGcpSimulator(options: GcpOptions): GcpSimulator {
   return {
     name: "gcp",
     handler: listener(answer),
-    serviceAccount: {
-      type: "service_account",
-      project_id: options.project,
-      private_key_id: "rehearsal",
-      client_email: email,
-      // gsutil wants one to be there; nobody looks at it.
-      client_id: "100000000000000000001",
-      private_key: keys.privateKey,
-      token_uri: "https://oauth2.googleapis.com/token",
-    },
+    serviceAccount: publisher.keyFile,
+    outsider: outsider.keyFile,
     objects: () => [...bucket.objects.values()],
     images: () => [...state.images.values()],
     uploads: () => bucket.uploads,
@@ -139,6 +135,25 @@ export function createGcpSimulator(options: GcpOptions): GcpSimulator {
       state.operations.clear();
     },
   };
+}
+
+function makeAccount(name: string, project: string): { readonly keyFile: KeyFile; readonly publicKey: string } {
+  const { publicKey, privateKey } = generateKeyPairSync("rsa", {
+    modulusLength: 2048,
+    publicKeyEncoding: { type: "spki", format: "pem" },
+    privateKeyEncoding: { type: "pkcs8", format: "pem" },
+  });
+  const keyFile = {
+    type: "service_account",
+    project_id: project,
+    private_key_id: "rehearsal",
+    client_email: `${name}@${project}.iam.gserviceaccount.com`,
+    // gsutil wants one to be there; nobody looks at it.
+    client_id: "100000000000000000001",
+    private_key: privateKey,
+    token_uri: "https://oauth2.googleapis.com/token",
+  };
+  return { keyFile, publicKey };
 }
 
 function listener(answer: (request: http.IncomingMessage) => Promise<Answer>): http.RequestListener {

@@ -8,7 +8,16 @@ import type { Cloud, RegionOutcome } from "../cloud.ts";
 import { describeCloud } from "../testing/contract.ts";
 import { fakeDisk } from "../testing/disks.ts";
 import { resourceId } from "./azure.ts";
-import { ACCOUNT, type AzureHarness, azureHarness, GALLERY, PUBLIC_GALLERY, SPEC, vhdDisk } from "./testing/harness.ts";
+import {
+  ACCOUNT,
+  type AzureHarness,
+  azureHarness,
+  GALLERY,
+  OUTSIDER,
+  PUBLIC_GALLERY,
+  SPEC,
+  vhdDisk,
+} from "./testing/harness.ts";
 
 describeCloud("azure", azureHarness);
 
@@ -162,6 +171,31 @@ describe("azure", () => {
       expect(error.message).toMatch(/Fedora-Cloud-44-x64.*architecture is x64.*Arm64/);
       const findings = await cloud.check([arm], call);
       expect(findings).toContainEqual(expect.objectContaining({ severity: "error", subject: "Fedora-Cloud-44-x64" }));
+    });
+
+    test("the witness gets what everybody gets: nothing before the offer and after the withdrawal", async () => {
+      const outsider = harness.open({ witness: OUTSIDER });
+      const image = await registered();
+      const gone = { ...image, id: image.id.replace(/[^/]+$/, "9.9.9") };
+      const elsewhere = { ...image, region: "brazilsouth" };
+      const seen = () => outsider.witness!([image, gone, elsewhere], call);
+      expect(cloud.witness).toBe(undefined);
+      expect(await seen()).toEqual([false, false, false]);
+      await cloud.offer([image], SPEC, { to: "public" }, call);
+      expect(await seen()).toEqual([true, false, false]);
+      await cloud.withdraw([image], SPEC, call);
+      expect(await seen()).toEqual([false, false, false]);
+    });
+
+    test("a witness has no way into the publisher's subscription and storage, and a wrong one has seen nothing", async () => {
+      const image = await registered();
+      const { subscriptionId } = ACCOUNT;
+      const intruder = harness.open({ ...OUTSIDER, subscriptionId });
+      const refused = expect.stringMatching(/^(unauthenticated|forbidden)$/);
+      await expect(intruder.find(SPEC, "eastus", call)).rejects.toMatchObject({ code: refused });
+      const credentials = { ...OUTSIDER.credentials, clientSecret: "not the right one" };
+      const wrong = harness.open({ witness: { ...OUTSIDER, credentials } });
+      await expect(wrong.witness!([image], call)).rejects.toMatchObject({ code: "unauthenticated" });
     });
 
     test("the version is excluded from latest, ends as the release does, and carries key and facts", async () => {

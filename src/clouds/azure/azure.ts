@@ -7,6 +7,7 @@
  * catalog says. Start reading here; an upload is `upload.ts`, a version's life `register.ts`, `replicate.ts` and
  * `states.ts`, and what Azure's errors mean `errors.ts`.
  */
+import type { CallContext } from "../../lib/call.ts";
 import { codeOf } from "../../lib/errors.ts";
 import { GiB, MiB } from "../../lib/units.ts";
 import type { Audience, CloudImage, ImageSpec } from "../../model.ts";
@@ -25,6 +26,7 @@ import { openSession } from "./session.ts";
 import { bringTo, removeVersion, retagVersion } from "./states.ts";
 import { uploadDisk } from "./upload.ts";
 import { foreignReason, hasKey, imageOf, isIn, lookAtVersion, provisioningOf } from "./versions.ts";
+import { witness } from "./witness.ts";
 
 export { AZURE_ACTIONS, type AzureAction } from "./actions.ts";
 export { resourceId } from "./names.ts";
@@ -34,6 +36,7 @@ export type { AzureCredentials, AzureOptions, TargetRegionOptions } from "./opti
 export function openAzure(options: AzureOptions): Cloud {
   const session = openSession(options);
   const home = regionName(options.location);
+  const outsider = options.witness && openSession({ ...options, ...options.witness });
 
   return {
     name: "azure",
@@ -145,7 +148,10 @@ export function openAzure(options: AzureOptions): Cloud {
       }
     },
 
-    close: () => session.close(),
+    ...(outsider && { witness: (images: readonly CloudImage[], call: CallContext) => witness(outsider, images, call) }),
+    async close() {
+      await Promise.all([session.close(), outsider?.close()]);
+    },
   };
 }
 

@@ -12,6 +12,11 @@ export interface AzureOptions {
   /** The gallery's public name, when it is a community gallery: then ids are those a stranger can use. */
   readonly publicGalleryName?: string;
   readonly credentials: AzureCredentials;
+  /**
+   * A service principal of another tenant, and a subscription it may read in: what it sees, everybody sees. Needs
+   * `publicGalleryName`: of a private gallery nobody sees anything.
+   */
+  readonly witness?: { readonly credentials: AzureCredentials; readonly subscriptionId: string };
   /** For sovereign clouds, emulators and rehearsals. Each an https URL without a path, but for an emulated `blob`. */
   readonly endpoints?: { readonly authority?: string; readonly management?: string; readonly blob?: string };
   /** Further certificate authorities to trust, PEM. */

@@ -48,6 +48,28 @@ describe("gcp", () => {
     expect(image?.body.guestOsFeatures).toContainEqual({ type: "UEFI_COMPATIBLE" });
   }, 60_000);
 
+  test("the witness sees what everybody sees: nothing before the offer and after the withdrawal", async () => {
+    const { client_email: clientEmail, private_key: privateKey } = harness.simulator.outsider;
+    const watched = harness.open({ witness: { clientEmail, privateKey } });
+    const { image } = await registered();
+    const gone = { ...image, id: image.id.replace(/[^/]+$/, "never-made") };
+    const seen = () => watched.witness!([image, gone], call);
+    expect(cloud.witness).toBe(undefined);
+    expect(await seen()).toEqual([false, false]);
+    await cloud.offer([image], SPEC, { to: "public" }, call);
+    expect(await seen()).toEqual([true, false]);
+    await cloud.withdraw([image], SPEC, call);
+    expect(await seen()).toEqual([false, false]);
+  }, 60_000);
+
+  test("a witness with a key that Google does not know is no witness that saw nothing", async () => {
+    const { client_email: clientEmail } = harness.simulator.outsider;
+    const { private_key: privateKey } = harness.simulator.serviceAccount;
+    const watched = harness.open({ witness: { clientEmail, privateKey } });
+    const { image } = await registered();
+    await expect(watched.witness!([image], call)).rejects.toMatchObject({ code: "unauthenticated" });
+  }, 60_000);
+
   test("an offered image is in its family and open to everybody with an account; the old one names its successor", async () => {
     const old = await registered();
     const spec = { ...SPEC, name: `${SPEC.name}-1`, key: "anewerimagekey", diskKey: "anewerdiskkey" };

@@ -5,9 +5,10 @@
  * Refuses to know how disks are decoded, what a release is and what the catalog says. Start reading here; an upload is
  * `upload.ts`, an image's life `images.ts` and `states.ts`, and what Google's errors mean `errors.ts`.
  */
+import type { CallContext } from "../../lib/call.ts";
 import { codeOf } from "../../lib/errors.ts";
 import { GiB } from "../../lib/units.ts";
-import type { ImageKey } from "../../model.ts";
+import type { CloudImage, ImageKey } from "../../model.ts";
 import type { Cloud, CloudResource, Found } from "../cloud.ts";
 import { CloudError } from "../errors.ts";
 import { checkTarget } from "./check.ts";
@@ -29,11 +30,13 @@ import { readBlocks } from "./read-back.ts";
 import { type GcpSession, openSession } from "./session.ts";
 import { bringTo, offerImage, withdrawImage } from "./states.ts";
 import { uploadDisk } from "./upload.ts";
+import { witness } from "./witness.ts";
 
 /** Opens a target. Contacts nobody: wrong credentials show at the first call, or in `check`. */
 export function openGcp(options: GcpOptions): Cloud {
   const session = openSession(options);
   const home = options.storageLocation;
+  const outsider = options.witness && openSession({ ...options, credentials: options.witness });
 
   return {
     name: "gcp",
@@ -125,7 +128,10 @@ export function openGcp(options: GcpOptions): Cloud {
       });
     },
     tidy: (staged, _spec, call) => deleteDisk(session, staged.key, call),
-    close: () => session.close(),
+    ...(outsider && { witness: (images: readonly CloudImage[], call: CallContext) => witness(outsider, images, call) }),
+    async close() {
+      await Promise.all([session.close(), outsider?.close()]);
+    },
   };
 }
 

@@ -8,6 +8,8 @@ export interface GcpOptions {
   readonly storageLocation: Region;
   /** A service account's key, or `metadata`: what the machine this runs on is given by its metadata server. */
   readonly credentials: ServiceAccount | "metadata";
+  /** An account that has nothing to do with this project: what it sees, everybody sees. */
+  readonly witness?: ServiceAccount;
   /** For emulators and rehearsals. Each an https URL without a path. */
   readonly endpoints?: Partial<Endpoints>;
   /** Further certificate authorities to trust, PEM. */

@@ -21,6 +21,16 @@ export const ACCOUNT = {
   storageAccount: "fedoraimageupload",
 } as const;
 
+/** Of another tenant, with a subscription of their own. */
+export const OUTSIDER = {
+  credentials: {
+    tenantId: "0a7e0000-1111-4222-8333-444455556666",
+    clientId: "0c11e000-1111-4222-8333-444455556666",
+    clientSecret: "another~secret",
+  },
+  subscriptionId: "05b50000-1111-4222-8333-444455556666",
+} as const;
+
 export const GALLERY = "Fedora";
 export const PUBLIC_GALLERY = "Fedora-5e266ba4-2250-406d-adad-5d73860d958f";
 
@@ -68,6 +78,7 @@ export async function azureHarness(
   const tls = await harnessAuthority();
   const simulator = createAzureSimulator({
     ...ACCOUNT,
+    outsider: { ...OUTSIDER.credentials, subscriptionId: OUTSIDER.subscriptionId },
     containers: ["vhds"],
     galleries: [{ name: GALLERY, publicName: PUBLIC_GALLERY }],
     ...simulated,
