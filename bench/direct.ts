@@ -2,6 +2,9 @@
  * What another region costs when every region is written from the source: the disk is decoded and hashed once, so all that
  * is added is a put for each block. CPU time of our process, on its own core; the simulated cloud has the other.
  *
+ * The row "copied" is the other way, CopyImage: our part of it is the home region's upload and a call for each of the
+ * others. Written from the source is the quicker one wherever AWS takes longer for its copies than `copiesMayTakeSeconds`.
+ *
  *   node bench/direct.ts
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -10,7 +13,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { AWS_REGIONS } from "@slipway/rehearsal";
 import { MiB } from "../src/lib/units.ts";
-import { madeUpDisk } from "./lib/disks.ts";
+import { type BenchDisk, madeUpDisk } from "./lib/disks.ts";
 import { askChild, CLIENT_CORE, canPin, SERVER_CORE } from "./lib/pinned.ts";
 import { startServer } from "./lib/server.ts";
 import type { Measured } from "./lib/upload-client.ts";
@@ -49,6 +52,15 @@ try {
       peakMemoryMiB: best!.peakMemoryMiB,
     });
   }
+  const direct = rows.at(-1)!;
+  const copied = await copyToAll(disk);
+  const compared = {
+    ...{ what: "replicate: direct against copy", regions: 22, virtualMiB: disk.virtualBytes / MiB },
+    ...{ directSeconds: direct.seconds, directCpuSeconds: direct.cpuSeconds },
+    ...{ copySeconds: rounded(copied.seconds), copyCpuSeconds: rounded(copied.cpuSeconds) },
+    copiesMayTakeSeconds: rounded(Math.max(0, direct.seconds - copied.seconds)),
+  };
+  console.log(JSON.stringify(compared));
   const what = "replicate: direct, written from the source";
   console.log(
     JSON.stringify({
@@ -61,6 +73,13 @@ try {
   );
 } finally {
   rmSync(folder, { recursive: true });
+}
+
+/** The home region's upload, an AMI of it, and CopyImage into the others, which takes no time at the simulated AWS. */
+async function copyToAll(disk: BenchDisk): Promise<Measured> {
+  await using server = await startServer(SERVER_CORE);
+  const task = { what: "upload", cloud: "aws", variant: { zeros: "skip" }, disk, clouds: server.clouds };
+  return askChild<Measured>(CLIENT_CORE, client, { ...task, copies: [HOME, ...OTHERS] });
 }
 
 function rounded(value: number): number {

@@ -17,7 +17,8 @@ const self = fileURLToPath(import.meta.url);
 
 export async function startServer(
   core: number | undefined,
-  scenario: { rules?: readonly RuleInput[] } = {},
+  /** Rules, or the name of a scenario that comes along. */
+  scenario: { rules?: readonly RuleInput[] } | string = {},
 ): Promise<Server> {
   const child = spawnOn(core, [process.execPath, self, JSON.stringify(scenario)], {
     stdio: ["pipe", "pipe", "inherit"],

@@ -20,6 +20,8 @@ export interface Task {
   readonly stopAt?: number;
   /** Written to each of these from the source, side by side. Default: to one. */
   readonly regions?: readonly string[];
+  /** Uploaded to the first of these, registered there and copied to the others. */
+  readonly copies?: readonly string[];
 }
 
 export interface Measured {
@@ -89,7 +91,8 @@ async function measure(task: Task): Promise<void> {
       process.stdout.write(JSON.stringify(said));
       return;
     }
-    if (task.regions === undefined) await driver.upload(counted, spec, memoryJournal(), context);
+    if (task.copies !== undefined) await copied(driver, counted, spec, task.copies, context);
+    else if (task.regions === undefined) await driver.upload(counted, spec, memoryJournal(), context);
     else await toRegions(driver, counted, spec, task.regions, context);
     result = { seconds: (performance.now() - started) / 1000, cpuSeconds: cpuSince(cpu), sentBytes };
     await driver.close();
@@ -140,6 +143,21 @@ async function toRegions(
   const wanted = { ...spec, regions };
   const journalOf = async () => ({ ...memoryJournal(), async [Symbol.asyncDispose]() {} });
   for await (const outcome of driver.uploadEach!(disk, wanted, regions, journalOf as never, call)) {
+    if ("error" in outcome) throw new Error(`${outcome.region}: ${outcome.error.message}`);
+  }
+}
+
+async function copied(
+  driver: Cloud,
+  disk: BlockSource,
+  spec: ImageSpec,
+  regions: readonly string[],
+  call: UploadContext,
+): Promise<void> {
+  const wanted = { ...spec, regions };
+  const staged = await driver.upload(disk, wanted, memoryJournal(), call);
+  const image = await driver.register(staged, wanted, call);
+  for await (const outcome of driver.replicate(image, wanted, regions, call)) {
     if ("error" in outcome) throw new Error(`${outcome.region}: ${outcome.error.message}`);
   }
 }
