@@ -23,6 +23,16 @@ import type { Measured, Task } from "./lib/upload-client.ts";
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const client = fileURLToPath(new URL("./lib/upload-client.ts", import.meta.url));
 
+/**
+ * What the limits of `rehearsal/scenarios/real-limits.yaml` alone let an upload take, in seconds: requests beyond the
+ * first second's at so many a second, or bytes at so many a second.
+ */
+const LIMIT_SECONDS: Record<BenchCloudName, (bytes: number) => number> = {
+  aws: (bytes) => Math.max(0, bytes / (512 * 1024) - 1000) / 1000,
+  azure: (bytes) => bytes / (60 * MiB),
+  gcp: (bytes) => Math.max(0, bytes / (4 * MiB) - 1000) / 1000,
+};
+
 await compare(process.argv.slice(2));
 
 async function compare(asked: readonly string[]): Promise<void> {
@@ -103,16 +113,6 @@ async function row(
     peakMemoryMiB,
   };
 }
-
-/**
- * What the limits of `rehearsal/scenarios/real-limits.yaml` alone let an upload take, in seconds: requests beyond the
- * first second's at so many a second, or bytes at so many a second.
- */
-const LIMIT_SECONDS: Record<BenchCloudName, (bytes: number) => number> = {
-  aws: (bytes) => Math.max(0, bytes / (512 * 1024) - 1000) / 1000,
-  azure: (bytes) => bytes / (60 * MiB),
-  gcp: (bytes) => Math.max(0, bytes / (4 * MiB) - 1000) / 1000,
-};
 
 function rounded(value: number): number {
   return Math.round(value * 100) / 100;
