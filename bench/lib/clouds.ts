@@ -18,6 +18,8 @@ export type Blocks = ReadonlyMap<number, { readonly data: Uint8Array; readonly s
 
 export interface BenchCloud {
   readonly wants: "raw" | "vhd";
+  /** As the driver says of itself. */
+  readonly copies?: boolean;
   /** Formats that go there as they are. */
   readonly keep?: readonly string[];
   readonly connections: number;
@@ -101,6 +103,7 @@ const PAGES_BYTES = 4 * 1024 * 1024;
 
 const azure: BenchCloud = {
   wants: "vhd",
+  copies: true,
   connections: 8,
   open: ({ urls, caPem, credentials }, { inFlight }) => {
     const { subscriptionId, resourceGroup, storageAccount, ...principal } = credentials.azure;
@@ -166,6 +169,7 @@ const PIECE_BLOCKS = 8;
 /** The compose's own archive, in pieces of 4 MiB: what the driver sends, without joining them. */
 const gcp: BenchCloud = {
   wants: "raw",
+  copies: true,
   keep: ["tar.gz"],
   connections: 8,
   open: ({ urls, caPem, credentials }) => {

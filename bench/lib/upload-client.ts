@@ -40,7 +40,11 @@ async function measure(task: Task): Promise<void> {
   const cloud: BenchCloud = CLOUDS[task.cloud];
   const { path, bytes, sha256, format } = task.disk;
   const call = quietCall();
-  const disk = await openDisk({ url: path, bytes, sha256, format }, { wants: cloud.wants, keep: cloud.keep }, call);
+  const disk = await openDisk(
+    { url: path, bytes, sha256, format },
+    { wants: cloud.wants, keep: cloud.keep, copied: cloud.copies },
+    call,
+  );
   let nonZeroBytes = 0;
   let result: Omit<Measured, "peakMemoryMiB" | "nonZeroBytes">;
   if (task.what === "wire") {

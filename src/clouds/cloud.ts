@@ -159,6 +159,8 @@ export interface DiskRequirements {
   /** The *virtual* size must be a whole number of these. */
   readonly sizeMultiple: number;
   readonly maxBytes: number;
+  /** The writer copies each block into a larger request and gives it back at once. */
+  readonly copies?: boolean;
   /** Artifact formats that it takes as they are; unpacking them would be work for nothing. */
   readonly keeps?: readonly string[];
 }

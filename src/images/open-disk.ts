@@ -27,6 +27,8 @@ export interface OpenDiskOptions {
   readonly keep?: readonly string[] | undefined;
   /** Most virtual bytes to accept; protects against decompression bombs. Default 64 GiB. */
   readonly maxVirtualBytes?: number;
+  /** Whoever reads copies each block and gives it back at once: fewer have to be there. */
+  readonly copied?: boolean | undefined;
   /** Worker threads. Default: cores, at most 4, fewer where `memory` does not allow them. */
   readonly lanes?: number;
   /** Bytes the whole process may take while reading; a guide for lanes and buffers, not a promise. Default 256 MiB. */
@@ -61,10 +63,15 @@ const TASK_BYTES = 4 * MiB;
 /** What Node, the program and idle workers take. Measured: 70–90 MiB, and 8 MiB a worker. */
 const BASE_BYTES = 90 * MiB;
 const WORKER_BYTES = 8 * MiB;
+/** For a writer that keeps blocks until the other side has them: as many may be on their way. */
 const SLOTS = 64;
+/** For one that copies them: twenty mebibytes between decoder and writer, more would change nothing. */
+const COPIED_SLOTS = 40;
 const INPUT_BYTES = 32 * MiB;
-/** With one decoder nobody else's bytes have to come first. */
+/** With one decoder nobody else's bytes have to come first; without any, bytes go through as they come. */
 const SEQUENTIAL_INPUT_BYTES = 8 * MiB;
+/** And of what is not even decoded, fewer yet for it to find one. */
+const UNDECODED_SLOTS = 24;
 
 /**
  * Looks at the artifact and says how large its disk is. Reads the end of the file where that tells the size; a format
@@ -313,10 +320,13 @@ function slotsIn(memory = 256 * MiB): number {
 }
 
 /** Fits threads and buffers into the memory that is allowed; two lanes are kept even where one would be safer. */
-function limitsOf(plan: DecodePlan, { lanes, memory = 256 * MiB }: OpenDiskOptions): ReaderLimits {
+function limitsOf(plan: DecodePlan, { lanes, memory = 256 * MiB, copied }: OpenDiskOptions): ReaderLimits {
   const cores = Math.min(availableParallelism(), 4);
-  const slots = slotsIn(memory);
-  const most = plan.tasks.length > 1 ? INPUT_BYTES : SEQUENTIAL_INPUT_BYTES;
+  const decodes = plan.codec !== "none";
+  const ofCopied = decodes ? COPIED_SLOTS : UNDECODED_SLOTS;
+  const wanted = copied ? ofCopied : SLOTS;
+  const slots = Math.min(wanted, slotsIn(memory));
+  const most = plan.tasks.length > 1 && decodes ? INPUT_BYTES : SEQUENTIAL_INPUT_BYTES;
   const inputBytes = Math.min(most, Math.floor(memory / 8), plan.end - plan.start + MiB);
   const left = memory - BASE_BYTES - slots * BLOCK_BYTES - inputBytes;
   const affordable = Math.max(2, Math.floor(left / (plan.decoderBytes + WORKER_BYTES)));

@@ -42,6 +42,7 @@ export function openAzure(options: AzureOptions): Cloud {
     name: "azure",
     accepts: {
       format: "vhd",
+      copies: true,
       sizeMultiple: MiB,
       // The largest OS disk. @see https://learn.microsoft.com/azure/virtual-machines/managed-disks-overview#os-disk
       maxBytes: 4095 * GiB,

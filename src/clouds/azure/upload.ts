@@ -4,6 +4,7 @@ import { BLOCK_BYTES, type BlockSource, blockCount } from "../../images/block-so
 import type { UploadJournal } from "../../images/journal.ts";
 import { quietCall } from "../../lib/call.ts";
 import { codeOf } from "../../lib/errors.ts";
+import { slicedBody } from "../../lib/sliced.ts";
 import type { ImageKey, ImageSpec, Json, StagedDisk } from "../../model.ts";
 import type { UploadContext } from "../cloud.ts";
 import { CloudError } from "../errors.ts";
@@ -137,7 +138,7 @@ async function sendBlocks(
       const client = await blobClient(session, key);
       try {
         await session.ask(ask, { ...call, signal }, (abortSignal) =>
-          client.uploadPages(data, offset, data.length, {
+          client.uploadPages(() => slicedBody([data]), offset, data.length, {
             abortSignal,
             transactionalContentMD5: createHash("md5").update(data).digest(),
             conditions: { ifSequenceNumberEqualTo: Number(upload) },

@@ -15,9 +15,12 @@ export interface Window {
  */
 const SHRINK = 0.65;
 const DEAF_MS = 1_000;
-/** A request this many times slower than the fastest seen waits in a queue over there: more of them would not help. */
-const QUEUEING = 6;
-const QUEUEING_MS = 1_000;
+/**
+ * A request this many times slower than the fastest seen waits in a queue, over there or on the way: more of them would
+ * not help, and each holds memory. What is answered within a fifth of a second is not held back by any queue.
+ */
+const QUEUEING = 4;
+const QUEUEING_MS = 200;
 
 export function adaptiveWindow(most: number, now: () => number = () => performance.now()): Window {
   let size = Math.max(1, Math.ceil(most / 2));

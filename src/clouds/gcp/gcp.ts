@@ -42,6 +42,7 @@ export function openGcp(options: GcpOptions): Cloud {
     name: "gcp",
     accepts: {
       format: "raw",
+      copies: true,
       // @see https://cloud.google.com/compute/docs/import/import-existing-image
       sizeMultiple: GiB,
       maxBytes: 2048 * GiB,

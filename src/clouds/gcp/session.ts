@@ -1,10 +1,10 @@
 /** The way to Google Cloud: its REST APIs over our own HTTP, a token that is renewed, and the rules every call follows. */
 import { createSign } from "node:crypto";
-import { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
 import { EnvHttpProxyAgent, request } from "undici";
 import type { CallContext } from "../../lib/call.ts";
 import { SlipwayError } from "../../lib/errors.ts";
+import { slicedBody } from "../../lib/sliced.ts";
 import { CloudError } from "../errors.ts";
 import { type Ask, record, refusalOf, refused, unreachable } from "./errors.ts";
 import { ENDPOINTS, type Endpoints, type GcpOptions, OWNER_DEFAULT, PACE, type Pace } from "./options.ts";
@@ -148,7 +148,7 @@ export function openSession(options: GcpOptions): GcpSession {
         ...(type ? { "content-type": type } : {}),
         ...(body ? { "content-length": String(body.reduce((sum, piece) => sum + piece.length, 0)) } : {}),
       },
-      ...(json ? { body: JSON.stringify(json) } : body ? { body: Readable.from(body) } : {}),
+      ...(json ? { body: JSON.stringify(json) } : body ? { body: slicedBody(body) } : {}),
       signal,
     });
   }

@@ -67,6 +67,7 @@ async function uploadAll(ctx: Ctx, input: UploadInput): Promise<Uploaded[]> {
     {
       wants: accepts.format,
       keep: accepts.keeps,
+      copied: clouds.every((cloud) => cloud.accepts.copies),
       maxVirtualBytes: Math.min(services.maxDiskBytes, accepts.maxBytes),
       source: services.sources,
     },
