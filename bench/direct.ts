@@ -1,6 +1,7 @@
 /**
  * What another region costs when every region is written from the source: the disk is decoded and hashed once, so all that
- * is added is a put for each block. CPU time of our process, on its own core; the simulated cloud has the other.
+ * is added is a put for each block. CPU time of our process, on its own core; the simulated cloud has the other. What a
+ * put costs at least on this machine is said by the bare client, which only writes requests made beforehand.
  *
  * The row "copied" is the other way, CopyImage: our part of it is the home region's upload and a call for each of the
  * others. Written from the source is the quicker one wherever AWS takes longer for its copies than `copiesMayTakeSeconds`.
@@ -52,6 +53,7 @@ try {
       peakMemoryMiB: best!.peakMemoryMiB,
     });
   }
+  const bare = await bareMsPerPut(disk, blocks);
   const direct = rows.at(-1)!;
   const copied = await copyToAll(disk);
   const compared = {
@@ -68,6 +70,7 @@ try {
       virtualMiB: disk.virtualBytes / MiB,
       cores: canPin ? "apart" : "shared",
       rounds: ROUNDS,
+      bareCpuMsPerPut: rounded(bare),
       rows,
     }),
   );
@@ -75,11 +78,23 @@ try {
   rmSync(folder, { recursive: true });
 }
 
+/** CPU time of the bare client for each put, its best round. */
+async function bareMsPerPut(disk: BenchDisk, puts: number): Promise<number> {
+  let best = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < ROUNDS; round++) {
+    await using server = await startServer(SERVER_CORE);
+    const task = { what: "wire", cloud: "aws", variant: { zeros: "skip" }, disk, clouds: server.clouds };
+    best = Math.min(best, (await askChild<Measured>(CLIENT_CORE, client, task)).cpuSeconds);
+  }
+  return (best * 1000) / puts;
+}
+
 /** The home region's upload, an AMI of it, and CopyImage into the others, which takes no time at the simulated AWS. */
 async function copyToAll(disk: BenchDisk): Promise<Measured> {
   await using server = await startServer(SERVER_CORE);
   const task = { what: "upload", cloud: "aws", variant: { zeros: "skip" }, disk, clouds: server.clouds };
-  return askChild<Measured>(CLIENT_CORE, client, { ...task, copies: [HOME, ...OTHERS] });
+  // Awaited here: the server ends with this function.
+  return await askChild<Measured>(CLIENT_CORE, client, { ...task, copies: [HOME, ...OTHERS] });
 }
 
 function rounded(value: number): number {
