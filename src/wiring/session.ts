@@ -65,10 +65,10 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
   });
 
   const database = lazily(async (): Promise<Database> => {
-    const [{ openDatabase }, { CATALOG_MIGRATIONS }, { OUTBOX_MIGRATIONS }, { databaseUrl }] = await Promise.all([
+    const [{ openDatabase }, { CATALOG_MIGRATIONS }, { BUS_MIGRATIONS }, { databaseUrl }] = await Promise.all([
       import("../database/index.ts"),
       import("../catalog/schema.ts"),
-      import("../bus/outbox.ts"),
+      import("../bus/schema.ts"),
       import("./database-url.ts"),
     ]);
     const settings = await config();
@@ -79,7 +79,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     });
     closers.push(() => opened.close());
     await opened.migrate("catalog", CATALOG_MIGRATIONS);
-    await opened.migrate("bus", OUTBOX_MIGRATIONS);
+    await opened.migrate("bus", BUS_MIGRATIONS);
     return opened;
   });
 

@@ -1,0 +1,5 @@
+/** Everything the bus keeps, in the order in which it came to be. */
+import { INBOX_MIGRATIONS } from "./inbox.ts";
+import { OUTBOX_MIGRATIONS } from "./outbox.ts";
+
+export const BUS_MIGRATIONS = [...OUTBOX_MIGRATIONS, ...INBOX_MIGRATIONS];
