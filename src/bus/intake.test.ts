@@ -80,6 +80,17 @@ test("what ends in the middle acknowledges nothing that is not kept", async () =
   expect(intake.counts().received).toBe(1);
 });
 
+test("a closed one keeps what it has and takes nothing more", async () => {
+  const { accept, batches, call } = recorder();
+  const intake = openIntake({ accept, log: silent, signal: new AbortController().signal });
+  intake.take(delivery("a"), () => {});
+  const closing = intake.close();
+  intake.take(delivery("b"), () => {});
+  (await call(0)).settle();
+  await closing;
+  expect(batches).toEqual([["a"]]);
+});
+
 test("a batch is bounded by bytes, and one that is larger than the bound goes alone", async () => {
   const { accept, batches, call } = recorder();
   const intake = openIntake({ accept, log: silent, signal: new AbortController().signal });

@@ -14,6 +14,8 @@ export interface Intake {
   take(delivery: Delivery, acknowledge: () => void): void;
   /** Waits until what was taken is kept and acknowledged, or `signal` ends. */
   drain(): Promise<void>;
+  /** Takes nothing more, and drains. */
+  close(): Promise<void>;
   counts(): IntakeCounts;
 }
 
@@ -47,6 +49,7 @@ export function openIntake({ accept, log, signal }: IntakeOptions): Intake {
   const counts = { received: 0, fresh: 0, repeated: 0, quarantined: 0 };
   let lastReceivedAt: number | undefined;
   let working: Promise<void> | undefined;
+  let closed = false;
 
   async function work(): Promise<void> {
     // Whatever came in the same breath goes together.
@@ -92,9 +95,13 @@ export function openIntake({ accept, log, signal }: IntakeOptions): Intake {
     }
   }
 
+  async function drain(): Promise<void> {
+    while (working !== undefined) await working;
+  }
+
   return {
     take(delivery, acknowledge) {
-      if (signal.aborted) return;
+      if (closed || signal.aborted) return;
       counts.received++;
       lastReceivedAt = Date.now();
       waiting.push({ delivery, acknowledge });
@@ -102,8 +109,10 @@ export function openIntake({ accept, log, signal }: IntakeOptions): Intake {
         working = undefined;
       });
     },
-    async drain() {
-      while (working !== undefined) await working;
+    drain,
+    async close() {
+      closed = true;
+      await drain();
     },
     counts: () => ({ ...counts, waiting: waiting.length, lastReceivedAt }),
   };

@@ -19,6 +19,11 @@ const inTools = (path) => () => (existsSync(join(tools, path)) ? undefined : `${
 const NEEDS = {
   "disk-full.test.ts": [() => (process.getuid?.() === 0 ? undefined : "only root may mount a small file system")],
   "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
+  "rabbitmq.test.ts": [
+    () => (existsSync("/usr/lib/rabbitmq/bin/rabbitmq-server") ? undefined : "rabbitmq-server is not installed"),
+    onPath("openssl"),
+    inTools("python/bin/fedora-messaging"),
+  ],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "registry-clients.test.ts": [
     onPath("podman"),
