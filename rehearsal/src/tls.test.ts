@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import https from "node:https";
+import net from "node:net";
 import { expect, test } from "vitest";
 import { createAuthority, serve } from "./tls.ts";
 
@@ -16,6 +18,20 @@ test("a client that trusts the authority is served, one that does not refuses", 
     await served.close();
     await served.close();
   }
+});
+
+test("a client that never finishes shaking hands does not keep the server", async () => {
+  const served = await serve((_request, response) => response.end("here"), { tls: await createAuthority() });
+  const mute = net.connect(served.port, "127.0.0.1");
+  const gone = once(
+    mute.on("error", () => {}),
+    "close",
+  );
+  await once(mute, "connect");
+  // Another request, so that the server has seen the mute one too.
+  await get(served.url, { rejectUnauthorized: false });
+  await served.close();
+  await gone;
 });
 
 function get(url: string, options: https.RequestOptions): Promise<string> {

@@ -9,7 +9,7 @@ import "./reflect.ts";
 import { webcrypto } from "node:crypto";
 import http from "node:http";
 import https from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import {
   BasicConstraintsExtension,
   ExtendedKeyUsage,
@@ -117,6 +117,13 @@ export async function serve(handler: http.RequestListener, options: ServeOptions
   // A client that hangs up in the middle of anything is ordinary here.
   server.on("clientError", (_error, socket) => socket.destroy());
   server.on("tlsClientError", () => {});
+  // Node's own closeAllConnections knows a connection from its first request on: one that is still shaking hands would
+  // keep a closing server for as long as keep-alive lasts.
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, host, resolve);
@@ -129,7 +136,7 @@ export async function serve(handler: http.RequestListener, options: ServeOptions
     close() {
       closing ??= new Promise((resolve) => {
         server.close(() => resolve());
-        server.closeAllConnections();
+        for (const socket of sockets) socket.destroy();
       });
       return closing;
     },
