@@ -14,21 +14,22 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   compose: [],
   attestations: [],
   lifecycle: [],
+  rules: [],
   programs: [],
   durable: ["database"],
   database: [],
-  config: ["compose"],
+  config: ["compose", "rules"],
   catalog: ["database"],
-  bus: ["database"],
+  bus: ["database", "rules"],
   clouds: ["images"],
   registries: ["images"],
   builds: ["programs", "registries", "images"],
   workflows: [
     ...["compose", "images", "clouds", "registries", "builds", "programs"],
-    ...["catalog", "lifecycle", "durable", "bus", "config", "attestations"],
+    ...["catalog", "lifecycle", "durable", "bus", "config", "attestations", "rules"],
   ],
-  cli: ["attestations", "workflows", "catalog", "lifecycle", "durable", "bus", "config"],
-  console: ["workflows", "catalog", "lifecycle", "durable", "bus", "config"],
+  cli: ["attestations", "workflows", "catalog", "lifecycle", "durable", "bus", "config", "rules"],
+  console: ["workflows", "catalog", "lifecycle", "durable", "bus", "config", "rules"],
 };
 
 /** What puts the rooms together may know them all. */
