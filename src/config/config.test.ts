@@ -13,6 +13,7 @@ import {
   loadConfig,
   parseConfig,
   planTargets,
+  ruleConfigs,
 } from "./index.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -300,6 +301,66 @@ describe("references", () => {
     ],
   ])("%s", (_, text, message) => {
     expect(refused(text).message).toContain(message);
+  });
+});
+
+describe("rules", () => {
+  const faults = (text: string): string => {
+    try {
+      parseConfig(text);
+      return "";
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+
+  test.each([
+    [
+      "an expression that does not compile",
+      'rules: [{ topic: a, when: "body.x == = 1" }]',
+      /rules\[0\]\.when.*line 1, column 8/,
+    ],
+    [
+      "a name that no event has",
+      'rules: [{ topic: a, lock: "boddy.x" }]',
+      /rules\[0\]\.lock.*there is no "boddy".*column 1/,
+    ],
+    ["an expression inside", "rules: [{ topic: a, join: { topic: b, by: '1 +' } }]", /rules\[0\]\.join\.by.*line 1/],
+    ["a wildcard within a word", "rules: [{ topic: a.b* }]", /rules\[0\]\.topic.*whole words/],
+    ["two of one name", "rules: [{ topic: a }, { topic: b }]", /another rule is called release/],
+    ["a playbook from nowhere", "rules: [{ topic: a, do: { playbook: { name: x.yml } } }]", /automation\.playbooks/],
+    [
+      "a user nobody declared",
+      "automation: { playbooks: p }\nrules: [{ topic: a, do: { playbook: { user: koji } } }]",
+      /no automation user "koji"/,
+    ],
+    ["both ways to say what is done", "rules: [{ topic: a, system: s, do: { heal: {} } }]", /name the system there/],
+    [
+      "a secret that is none",
+      "automation: { playbooks: p }\nrules: [{ topic: a, do: { playbook: { secrets: { T: hunter2 } } } }]",
+      /literal secret/,
+    ],
+    ["by_topic without playbooks", "automation: { by_topic: true }", /automation\.playbooks/],
+  ])("%s is refused with its place", (_, text, expected) => {
+    expect(faults(text)).toMatch(expected);
+    expect(faults(text)).not.toContain("hunter2");
+  });
+
+  test("short rules are filled in", () => {
+    const config = parseConfig(
+      "automation: { playbooks: /srv, by_topic: true }\n" +
+        "rules:\n  - topic: a.*.status.change\n  - { topic: a.b.C_d, do: { heal: {} }, debounce: { quiet: 5m } }\n",
+    );
+    expect(ruleConfigs(config)).toMatchObject([
+      { name: "release", during_freeze: "run", action: { kind: "release" }, retry: { attempts: 3, backoff: 60_000 } },
+      {
+        name: "heal-c-d",
+        during_freeze: "hold",
+        action: { kind: "heal" },
+        debounce: { quiet: 300_000, at_most: 3_600_000 },
+      },
+      { name: "by-topic", topic: "#", action: { kind: "playbook" } },
+    ]);
   });
 });
 

@@ -8,6 +8,7 @@
 export { configJsonSchema } from "./json-schema.ts";
 export { type LoadOptions, loadConfig, parseConfig } from "./load.ts";
 export { configReference } from "./reference.ts";
+export { type Action, BY_TOPIC, compiledRules, type PlaybookAction, type RuleConfig, ruleConfigs } from "./rules.ts";
 export {
   type AwsTarget,
   type AzureTarget,

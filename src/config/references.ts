@@ -1,5 +1,6 @@
 import { nearest } from "../compose/index.ts";
 import type { Path } from "./problem.ts";
+import { BY_TOPIC, ruleConfigs } from "./rules.ts";
 import type { Config, ConfiguredSystem, Target } from "./schema.ts";
 
 /** A rule between two places of the configuration that is broken. */
@@ -8,16 +9,14 @@ export interface Broken {
   readonly message: string;
 }
 
-type Checked = Pick<Config, "targets" | "systems" | "rules" | "freeze" | "bus">;
+type Checked = Pick<Config, "targets" | "systems" | "rules" | "automation" | "freeze" | "bus">;
 
 /** What no schema of one place can see: names that point nowhere, targets of the wrong kind, templates that lack. */
 export function checkReferences(config: Checked): Broken[] {
   const broken: Broken[] = [];
   for (const system of Object.values(config.systems)) broken.push(...checkSystem(system, config.targets));
   const systems = Object.keys(config.systems);
-  for (const [index, rule] of config.rules.entries()) {
-    if (rule.system) broken.push(...checkName("system", rule.system, systems, ["rules", index, "system"]));
-  }
+  broken.push(...checkRules(config));
   for (const [index, window] of config.freeze.entries()) {
     for (const [at, name] of (window.systems ?? []).entries()) {
       broken.push(...checkName("system", name, systems, ["freeze", index, "systems", at]));
@@ -28,6 +27,46 @@ export function checkReferences(config: Checked): Broken[] {
   }
   if (config.bus && (config.bus.cert_file === undefined) !== (config.bus.key_file === undefined)) {
     broken.push({ path: ["bus"], message: "cert_file and key_file belong together" });
+  }
+  return broken;
+}
+
+function checkRules(config: Checked): Broken[] {
+  const broken: Broken[] = [];
+  const { users, playbooks } = config.automation;
+  const names = ruleConfigs(config).map(({ name }) => name);
+  for (const [index, rule] of config.rules.entries()) {
+    const at = (...rest: Path): Path => ["rules", index, ...rest];
+    const name = names[index]!;
+    if (names.indexOf(name) < index || name === BY_TOPIC) {
+      const message = `another rule is called ${name}; give this one a name`;
+      broken.push({ path: rule.name === undefined ? at() : at("name"), message });
+    }
+    const named: [what: "system" | "target", given: string | undefined, path: Path][] = [
+      ["system", rule.system, at("system")],
+    ];
+    if (rule.system !== undefined && rule.do !== undefined) {
+      broken.push({ path: at("system"), message: "is for rules without `do`; name the system there" });
+    }
+    for (const [kind, settings] of Object.entries(rule.do ?? {})) {
+      const { system, target } = settings as { system?: string; target?: string };
+      named.push(["system", system, at("do", kind, "system")], ["target", target, at("do", kind, "target")]);
+    }
+    for (const [what, given, path] of named) {
+      if (given !== undefined) broken.push(...checkName(what, given, Object.keys(config[`${what}s`]), path));
+    }
+    if (rule.do === undefined || !("playbook" in rule.do)) continue;
+    const { user } = rule.do.playbook;
+    if (user !== undefined) {
+      const path = at("do", "playbook", "user");
+      broken.push(...checkName("automation user", user, Object.keys(users), path));
+    }
+    if (playbooks === undefined) {
+      broken.push({ path: at("do", "playbook"), message: "automation.playbooks does not say where playbooks are" });
+    }
+  }
+  if (config.automation.by_topic && playbooks === undefined) {
+    broken.push({ path: ["automation", "by_topic"], message: "automation.playbooks does not say where playbooks are" });
   }
   return broken;
 }

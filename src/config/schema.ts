@@ -1,5 +1,7 @@
 import { z } from "zod";
 import type { PlanTarget, System } from "../compose/index.ts";
+import { bus, timers, webhooks } from "./schema-bus.ts";
+import { automation, rule } from "./schema-rules.ts";
 import { type SystemSettings, system } from "./schema-systems.ts";
 import { type TargetSettings, target } from "./schema-targets.ts";
 import {
@@ -11,7 +13,6 @@ import {
   ownName,
   secret,
   urlWithoutSecret,
-  valueOrRef,
 } from "./values.ts";
 
 /**
@@ -32,23 +33,6 @@ const database = z
   })
   .prefault({})
   .describe("Where Slipway remembers.");
-
-const bus = z.strictObject({
-  fedora_messaging: path.optional().describe("fedora-messaging's own config.toml; what it says is the default below."),
-  url: z
-    .union([urlWithoutSecret(["amqp:", "amqps:"]), ...secret.options], { error: URL_WORDS })
-    .optional()
-    .describe("Address of the broker."),
-  username: valueOrRef.optional(),
-  password: secret.optional(),
-  ca_file: path.optional().describe("PEM file of the authority that signed the broker's certificate."),
-  cert_file: path.optional().describe("Client certificate, for SASL EXTERNAL."),
-  key_file: path.optional(),
-  exchange: z.string().default("amq.topic"),
-  queue: z.string().optional().describe("Bus queue to read from."),
-  topics: z.array(z.string().min(1)).default([]).describe("Patterns the queue is bound to."),
-  topic_prefix: z.string().default("org.fedoraproject.dev").describe("Stands before the topics of our own messages."),
-});
 
 const releases = z
   .strictObject({
@@ -79,14 +63,6 @@ const releases = z
   })
   .prefault({})
   .describe("Which releases exist: decides kinds, numbers, prerelease names and the tag `latest`.");
-
-const rule = z.strictObject({
-  topic: z.string().min(1).describe("Topic of the event; `*` is one word, `#` any number of words."),
-  system: ownName
-    .optional()
-    .describe("Release finished composes with this system only. Default: every system that takes it."),
-  enabled: z.boolean().default(true),
-});
 
 const freeze = z.strictObject({
   from: isoMoment.describe("`2026-04-20T12:00Z`"),
@@ -169,7 +145,9 @@ export const configSchema = z.strictObject({
   releases,
   targets: z.record(ownName, target).default({}).describe("Where images go, by names of your choice."),
   systems: z.record(ownName, system).default({}).describe("Distributions, by names of your choice."),
-  rules: z.array(rule).default([]).describe("Which events start releases."),
+  rules: z.array(rule).default([]).describe("What is done about which events."),
+  webhooks,
+  timers,
   lifecycle: z
     .strictObject({
       heal_every: z
@@ -179,7 +157,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe("How released images are looked after."),
-  automation: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
+  automation,
   console: console_,
   notifications: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
   freeze: z.array(freeze).default([]).describe("Windows in which nothing is offered."),

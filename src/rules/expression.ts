@@ -5,7 +5,7 @@
  * `@bufbuild/cel` among several: it follows the language's conformance tests, and its regular expressions are RE2's, in
  * linear time. One with JavaScript's own could be stopped by a message made for that.
  */
-import { celEnv, isCelError, parse, plan } from "@bufbuild/cel";
+import { createRequire } from "node:module";
 import type { Json } from "../model.ts";
 
 /** What an expression may name. */
@@ -47,8 +47,21 @@ const MOST_NESTED_MACROS = 2;
 /** Characters of an event's JSON up to which it is looked at: without macros, with one, with one in another. */
 const MOST_EVENT_CHARACTERS = [16 * 1024 * 1024, 1024 * 1024, 32 * 1024] as const;
 
-const environment = celEnv();
-const FUNCTIONS = new Set([...environment.funcs].map(({ name }) => name));
+type Cel = typeof import("@bufbuild/cel");
+
+/** A tenth of a second, which commands without rules need not wait for; rules are checked where nothing can be awaited. */
+let loaded:
+  | (Pick<Cel, "isCelError" | "parse" | "plan"> & { environment: ReturnType<Cel["celEnv"]>; functions: Set<string> })
+  | undefined;
+function cel() {
+  if (loaded === undefined) {
+    const library = createRequire(import.meta.url)("@bufbuild/cel") as Cel;
+    const environment = library.celEnv();
+    loaded = { ...library, environment, functions: new Set([...environment.funcs].map(({ name }) => name)) };
+  }
+  return loaded;
+}
+
 /** What macros and operators become. */
 const OPERATOR = /^[@_!-]|_$/;
 
@@ -59,7 +72,8 @@ export function compileExpression(text: string): Expression | ExpressionProblem 
     return { message, line: before.length, column: before.at(-1)!.length + 1 };
   };
   if (text.length > MOST_CHARACTERS) return at(0, `an expression has at most ${MOST_CHARACTERS} characters`);
-  let parsed: ReturnType<typeof parse>;
+  const { environment, parse, plan } = cel();
+  let parsed: Parsed;
   try {
     parsed = parse(text);
   } catch (error) {
@@ -86,8 +100,9 @@ export function compileExpression(text: string): Expression | ExpressionProblem 
 }
 
 function outcomeOf(result: unknown): Evaluated {
-  if (isCelError(result)) {
-    const missing = /^(?:field not found|key not found|no such key|map key not found): ?(.*)$/i.exec(result.message);
+  if (cel().isCelError(result)) {
+    const { message } = result as Error;
+    const missing = /^(?:field not found|key not found|no such key|map key not found): ?(.*)$/i.exec(message);
     return missing === null ? { error: wordsOf(result) } : { missing: missing[1]!.slice(0, 80) };
   }
   if (typeof result === "bigint") return { value: Number(result) };
@@ -95,7 +110,8 @@ function outcomeOf(result: unknown): Evaluated {
   return { error: "the result is neither true or false, text nor a number" };
 }
 
-type Node = NonNullable<ReturnType<typeof parse>["expr"]>;
+type Parsed = ReturnType<Cel["parse"]>;
+type Node = NonNullable<Parsed["expr"]>;
 type Walked = { macros: number } | { id: bigint; problem: string };
 
 /** Names that nothing has are found here, long before an event comes. */
@@ -121,7 +137,7 @@ function walk(node: Node | undefined, names: ReadonlySet<string>, depth: number)
       return walk(exprKind.value.operand, names, depth);
     case "callExpr": {
       const { function: name, target, args } = exprKind.value;
-      if (!FUNCTIONS.has(name) && !OPERATOR.test(name)) return { id, problem: `there is no function "${name}"` };
+      if (!cel().functions.has(name) && !OPERATOR.test(name)) return { id, problem: `there is no function "${name}"` };
       return all([target, ...args]);
     }
     case "listExpr":
