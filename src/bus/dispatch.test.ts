@@ -53,7 +53,12 @@ async function come(
 
 /** What may start now, as `event rule`; it starts. */
 async function starts(rules: readonly Rule[], options: { frozen?: string; limit?: number } = {}): Promise<string[]> {
-  const orders = await takeDue(db(), { rules, now: now(), ...options });
+  const { frozen, limit } = options;
+  const orders = await takeDue(db(), {
+    ...{ rules, now: now() },
+    ...(limit === undefined ? {} : { limit }),
+    frozen: () => frozen,
+  });
   await markStarted(db(), orders);
   return orders.map((order) => `${order.eventId} ${order.rule}${order.generation > 1 ? ` ${order.generation}` : ""}`);
 }

@@ -302,8 +302,8 @@ export interface Order {
 export interface TakeOptions {
   readonly rules: readonly Rule[];
   readonly now: Date;
-  /** The reason of the freeze window that now is; undefined outside of one. */
-  readonly frozen?: string | undefined;
+  /** The reason of the freeze window that a rule is in now; undefined outside of one. */
+  frozen?(rule: Rule): string | undefined;
   /** Default: 100. */
   readonly limit?: number;
 }
@@ -316,14 +316,17 @@ const STARTING_MS = 30_000;
  * then told by `markStarted`; if nobody does, it is returned again. One process at a time, however many ask.
  */
 export async function takeDue(db: Kysely<DispatchTables>, options: TakeOptions): Promise<readonly Order[]> {
-  const { now, frozen, limit = 100 } = options;
+  const { now, limit = 100 } = options;
+  const frozen = (rule: Rule) => options.frozen?.(rule);
   const rules = new Map(options.rules.map((rule) => [rule.name, rule]));
   return db.transaction().execute(async (tx) => {
     await lockName(tx, "dispatch");
     const pauses = await tx.selectFrom("rule_pauses").selectAll().execute();
     const pauseOf = (rule: string) => pauses.find((one) => one.rule === rule) ?? pauses.find((one) => one.rule === "*");
     const held = [...rules.values()]
-      .filter((rule) => pauseOf(rule.name)?.mode === "hold" || (frozen !== undefined && rule.during_freeze === "hold"))
+      .filter(
+        (rule) => pauseOf(rule.name)?.mode === "hold" || (rule.during_freeze === "hold" && frozen(rule) !== undefined),
+      )
       .map(({ name }) => name);
     const due = await tx
       .selectFrom("dispatches")
@@ -385,7 +388,8 @@ export async function takeDue(db: Kysely<DispatchTables>, options: TakeOptions):
       if (!rule.enabled) return "the rule is switched off";
       const pause = pauseOf(rule.name);
       if (pause?.mode === "drop") return `paused: ${pause.reason}`;
-      if (frozen !== undefined && rule.during_freeze === "drop") return `frozen: ${frozen}`;
+      const freeze = rule.during_freeze === "drop" ? frozen(rule) : undefined;
+      if (freeze !== undefined) return `frozen: ${freeze}`;
       if (row.generation > 1) return undefined;
       if (row.join_key !== null && row.other_event === null) return "the other event of the pair did not come in time";
       if (rule.once) {

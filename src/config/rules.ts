@@ -11,7 +11,7 @@ export interface RuleConfig extends RuleSettings<Action> {
 /** What a rule does. Plain data: a run that it starts keeps it. */
 export type Action =
   | { readonly kind: "release"; readonly system?: string | undefined; readonly as?: "candidate" | undefined }
-  | ({ readonly kind: "promote" | "attest" } & Chosen)
+  | ({ readonly kind: "promote" | "attest"; readonly deprecate?: undefined } & Chosen)
   | ({ readonly kind: "rollback"; readonly deprecate: boolean } & Chosen)
   | { readonly kind: "heal" }
   | PlaybookAction;
@@ -46,12 +46,18 @@ export function ruleConfigs(config: Pick<Config, "rules" | "automation">): RuleC
     return {
       ...rest,
       name: written.name ?? defaultName(written, action),
+      // Its topic tells of every state that a compose is in.
+      when: written.when ?? (action.kind === "release" ? RELEASED_WHEN : undefined),
       during_freeze: written.during_freeze ?? (action.kind === "release" ? "run" : "hold"),
       action,
     };
   });
   return config.automation.by_topic ? [...rules, PLAYBOOKS_BY_TOPIC] : rules;
 }
+
+const RELEASED_WHEN =
+  '(has(body.status) && body.status in ["FINISHED", "FINISHED_INCOMPLETE"]) || ' +
+  '(has(body.compose) && body.compose.state_name == "done")';
 
 /** Its events are those that have a playbook, which only the directory knows. */
 export const BY_TOPIC = "by-topic";

@@ -84,11 +84,12 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
   });
 
   const services = lazily(async (): Promise<Services> => {
-    const [plan, opened, settings, { openAttester }] = await Promise.all([
+    const [plan, opened, settings, { openAttester }, { compiledRules }] = await Promise.all([
       planning(),
       database(),
       config(),
       import("./attester.ts"),
+      import("../config/rules.ts"),
     ]);
     return {
       ...plan,
@@ -98,6 +99,13 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
       },
       db: opened.kysely<Tables>(),
       attester: openAttester(settings, environment),
+      automation: {
+        rules: compiledRules(settings),
+        freeze: settings.freeze.map(({ from, until, reason, systems }) => ({
+          ...{ from: Date.parse(from), until: Date.parse(until), reason, systems },
+        })),
+        engine: () => engine ?? Promise.reject(new Error("events are acted on by a service")),
+      },
     };
   });
 
@@ -124,7 +132,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     closers.push(() => opened.close());
     opened.register([workflows.releaseCompose, workflows.releaseDisk, workflows.releaseContainer]);
     opened.register([workflows.promoteImages, workflows.rollBackRelease, workflows.reconcileImages]);
-    opened.register([workflows.attestImages]);
+    opened.register([workflows.attestImages, workflows.handleEvent]);
     await opened.launch();
     return opened;
   }

@@ -10,8 +10,10 @@ export { askPreflight } from "./ask-preflight.ts";
 export { type AttestOutcome, attestImages, startAttest } from "./attest-images.ts";
 export { type Choice, choose, readChosen } from "./chosen.ts";
 export { composeLocation } from "./compose-files.ts";
+export { type DispatchLoop, dispatchEvents, dispatchUntilClosed } from "./dispatch-events.ts";
 export type { Drift } from "./drift.ts";
 export type * from "./groups.ts";
+export { type HandleInput, handleEvent } from "./handle-event.ts";
 export { livePlan } from "./live-plan.ts";
 export type { OfferOutcome } from "./offer-outcome.ts";
 export { type PlanFile, type PlanWithPreflight, readPlan, whatMoved, writePlan } from "./plan-file.ts";
@@ -23,6 +25,12 @@ export { releaseContainer } from "./release-container.ts";
 export { releaseDisk } from "./release-disk.ts";
 export { rollBackRelease } from "./roll-back-release.ts";
 export type { Attester, PlanningServices, Services, Tables, TargetFacts, Targets } from "./services.ts";
+export {
+  type ActingRule,
+  type Automation,
+  type FreezeWindow,
+  NO_AUTOMATION,
+} from "./services.ts";
 export { type OfferRequest, type StartedOffer, startOffer } from "./start-offer.ts";
 export { choiceToCompare, choiceToHeal, healOnce, startReconcile } from "./start-reconcile.ts";
 export { type Inspected, inspectCompose, type StartedRelease, startRelease } from "./start-release.ts";

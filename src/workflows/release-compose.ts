@@ -22,7 +22,18 @@ export interface ReleaseInput {
 }
 
 /** Names of the durable queues: one per cloud, so that one that is slow or down holds up no other. */
-export const QUEUES = ["releases", "aws", "azure", "gcp", "local", "registry", "mixed", "offers"] as const;
+export const QUEUES = [
+  "releases",
+  "aws",
+  "azure",
+  "gcp",
+  "local",
+  "registry",
+  "mixed",
+  "offers",
+  "events",
+  "playbooks",
+] as const;
 
 export const releaseCompose = defineWorkflow({
   name: "release-compose",

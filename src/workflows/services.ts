@@ -4,22 +4,53 @@
  */
 import type { Kysely } from "kysely";
 import type { SigningKey, VerifyingKey } from "../attestations/index.ts";
+import type { DispatchTables } from "../bus/dispatch.ts";
 import type { OutboxTables } from "../bus/outbox.ts";
 import type { CatalogTables } from "../catalog/schema.ts";
 import type { Cloud } from "../clouds/cloud.ts";
 import type { PlanTarget, ReleaseState, System } from "../compose/index.ts";
-import type { StepContext } from "../durable/index.ts";
+import type { Action, RuleConfig } from "../config/index.ts";
+import type { Engine, StepContext } from "../durable/index.ts";
 import type { ByteSourceOptions } from "../images/byte-source.ts";
 import type { CallContext } from "../lib/call.ts";
+import { SlipwayError } from "../lib/errors.ts";
 import type { Audience } from "../model.ts";
 import type { Registry } from "../registries/registry.ts";
+import type { Rule } from "../rules/index.ts";
 
-export type Tables = CatalogTables & OutboxTables;
+export type Tables = CatalogTables & OutboxTables & DispatchTables;
 
 export interface Services extends PlanningServices {
   readonly db: Kysely<Tables>;
   readonly attester: Attester;
+  readonly automation: Automation;
 }
+
+export type ActingRule = Rule<Action> & RuleConfig;
+
+/** What is done about events. */
+export interface Automation {
+  readonly rules: readonly ActingRule[];
+  readonly freeze: readonly FreezeWindow[];
+  /** The engine that carries these runs out: a rule's run starts others, which are not its children. */
+  engine(): Promise<Engine<Services>>;
+}
+
+/** Times are milliseconds since 1970. */
+export interface FreezeWindow {
+  readonly from: number;
+  readonly until: number;
+  readonly reason: string;
+  /** Undefined: all. */
+  readonly systems?: readonly string[] | undefined;
+}
+
+/** Where no event ever comes: nothing is done about any. */
+export const NO_AUTOMATION: Automation = {
+  rules: [],
+  freeze: [],
+  engine: () => Promise.reject(new SlipwayError("unsupported", "nothing here acts on events")),
+};
 
 /** Keys for statements about what was released. Secrets are read when they are asked for. */
 export interface Attester {

@@ -11,7 +11,8 @@ import { pathToFileURL } from "node:url";
 import { createRegistrySimulator } from "../../../rehearsal/src/registry/index.ts";
 import { makeSampleCompose, makeSampleDisk } from "../../../rehearsal/src/sample/index.ts";
 import type { SigningKey } from "../../attestations/index.ts";
-import { listMessages, OUTBOX_MIGRATIONS } from "../../bus/outbox.ts";
+import { listMessages } from "../../bus/outbox.ts";
+import { BUS_MIGRATIONS } from "../../bus/schema.ts";
 import { listContainers, listImages } from "../../catalog/catalog.ts";
 import { CATALOG_MIGRATIONS } from "../../catalog/schema.ts";
 import { type Cloud, inProduction } from "../../clouds/index.ts";
@@ -25,10 +26,13 @@ import { MiB } from "../../lib/units.ts";
 import type { Audience } from "../../model.ts";
 import { openRegistry, type Registry } from "../../registries/index.ts";
 import {
+  type ActingRule,
   attestImages,
   type BytesWanted,
   type Choice,
   choose,
+  type FreezeWindow,
+  handleEvent,
   healOnce,
   type OfferOutcome,
   type OfferRequest,
@@ -80,7 +84,7 @@ export async function openStage() {
 
   const database = await testDatabase();
   await database.migrate("catalog", CATALOG_MIGRATIONS);
-  await database.migrate("bus", OUTBOX_MIGRATIONS);
+  await database.migrate("bus", BUS_MIGRATIONS);
   const db = database.kysely<Tables>();
 
   const plan: Record<string, PlanTarget> = {};
@@ -89,8 +93,14 @@ export async function openStage() {
   const registries = new Map<string, () => Registry>();
   const audiences = new Map<string, Audience>();
   const signing: { key: SigningKey | undefined } = { key: undefined };
+  const automation = {
+    rules: [] as ActingRule[],
+    freeze: [] as FreezeWindow[],
+    engine: async () => engine,
+  };
   const services: Services = {
     db,
+    automation,
     attester: {
       signer: async () => signing.key,
       trusted: async () => (signing.key === undefined ? [] : [signing.key]),
@@ -122,7 +132,7 @@ export async function openStage() {
     log: silent,
     hurry: 0.001,
   });
-  engine.register([releaseCompose, releaseDisk, releaseContainer]);
+  engine.register([releaseCompose, releaseDisk, releaseContainer, handleEvent]);
   engine.register([promoteImages, rollBackRelease, reconcileImages, attestImages]);
   await engine.launch();
 
@@ -163,6 +173,8 @@ export async function openStage() {
     return {
       system,
       target,
+      /** Directory of the compose. */
+      location,
       /** Set a function to make that cloud, or the registry, fail or lie; delete it to heal. */
       faults,
       bad,
@@ -215,6 +227,9 @@ export async function openStage() {
   return {
     engine,
     services,
+    /** Set rules and freeze windows here. */
+    automation,
+    database,
     /** Set a key to have what is released attested. */
     signing,
     directory,

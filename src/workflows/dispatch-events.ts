@@ -1,0 +1,144 @@
+/** From events to runs: looks at what has arrived, starts what is due, and waits for the next. */
+import {
+  judgeEvents,
+  lockHolders,
+  markEnded,
+  markFailed,
+  markStarted,
+  nextDue,
+  type Order,
+  takeDue,
+} from "../bus/dispatch.ts";
+import type { Engine } from "../durable/index.ts";
+import type { Log } from "../lib/call.ts";
+import { isTransient, reportOf } from "../lib/errors.ts";
+import { seconds } from "../lib/units.ts";
+import { handleEvent } from "./handle-event.ts";
+import type { ActingRule, FreezeWindow, Services } from "./services.ts";
+import type { Acted } from "./steps/act-on-event.ts";
+
+/** A look when nobody has told of anything: locks end without a word. */
+const LOOK_MS = seconds(5);
+
+export interface Dispatched {
+  readonly judged: number;
+  readonly started: number;
+}
+
+/** One round. Safe to repeat, side by side, and to be killed in. */
+export async function dispatchEvents(engine: Engine<Services>, services: Services): Promise<Dispatched> {
+  const { db, automation } = services;
+  const { rules } = automation;
+  const now = services.now();
+  const judged = await judgeEvents(db, { rules, now });
+  await markEnded(db, await ended(engine, await lockHolders(db)));
+  const orders = await takeDue(db, {
+    rules,
+    now,
+    frozen: (rule) => frozenNow(automation.freeze, rule as ActingRule, now),
+  });
+  for (const order of orders) await start(engine, services, order);
+  return { judged, started: orders.length };
+}
+
+async function start(engine: Engine<Services>, services: Services, order: Order): Promise<void> {
+  const { db, automation } = services;
+  const { runId, eventId, otherEvent, rule: name, generation } = order;
+  const rule = automation.rules.find((one) => one.name === name);
+  const input = { eventId, rule: name, generation, ...(otherEvent === undefined ? {} : { otherEvent }) };
+  try {
+    await engine.start(handleEvent, input, {
+      runId,
+      queue: rule?.action.kind === "playbook" ? "playbooks" : "events",
+      title: `${name} ← ${eventId}`.slice(0, 200),
+      labels: { event: eventId.slice(0, 200), rule: name },
+    });
+  } catch (error) {
+    // It is taken again; nothing is lost.
+    if (isTransient(error)) throw error;
+    await markFailed(db, order, reportOf(error).message);
+    return;
+  }
+  await markStarted(db, [order]);
+}
+
+/** Those whose run has ended, with all that it has started. */
+async function ended(engine: Engine<Services>, runIds: readonly string[]): Promise<string[]> {
+  const gone: string[] = [];
+  for (const runId of runIds) if (await hasEnded(engine, runId)) gone.push(runId);
+  return gone;
+}
+
+async function hasEnded(engine: Engine<Services>, runId: string): Promise<boolean> {
+  const run = await engine.status(runId).catch(() => undefined);
+  // One that was forgotten has ended long ago.
+  if (run === undefined || run.state === "failed" || run.state === "cancelled") return true;
+  if (run.state !== "done" || run.workflow !== handleEvent.name) return run.state === "done";
+  const { runs = [] } = ((await engine.result(runId)) ?? {}) as Partial<Acted>;
+  for (const started of runs) if (!(await hasEnded(engine, started))) return false;
+  return true;
+}
+
+/** The reason of the window that a rule is in. */
+export function frozenNow(windows: readonly FreezeWindow[], rule: ActingRule, now: Date): string | undefined {
+  const system = "system" in rule.action ? rule.action.system : undefined;
+  return windows.find(
+    ({ from, until, systems }) =>
+      from <= now.getTime() &&
+      now.getTime() < until &&
+      (systems === undefined || system === undefined || systems.includes(system)),
+  )?.reason;
+}
+
+export interface DispatchLoop {
+  /** Somebody told that there is something: look now. */
+  wake(): void;
+  /** Ends when the round under way has. */
+  close(): Promise<void>;
+}
+
+/** Dispatches until it is closed, with a pause where there is nothing to do. A database that is away is waited for. */
+export function dispatchUntilClosed(engine: Engine<Services>, services: Services, log: Log): DispatchLoop {
+  const stop = new AbortController();
+  let woken = false;
+  let wakeUp = () => {};
+
+  async function loop(): Promise<void> {
+    let told = false;
+    while (!stop.signal.aborted) {
+      woken = false;
+      let pause = LOOK_MS;
+      try {
+        const { judged, started } = await dispatchEvents(engine, services);
+        told = false;
+        if (judged > 0 || started > 0) continue;
+        pause = await nextDue(services.db, services.now(), LOOK_MS);
+      } catch (error) {
+        if (!told) log.warn("events cannot be dispatched for now", { error: reportOf(error).message });
+        told = true;
+      }
+      if (woken) continue;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, pause);
+        wakeUp = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (stop.signal.aborted) wakeUp();
+      });
+    }
+  }
+
+  const running = loop();
+  return {
+    wake() {
+      woken = true;
+      wakeUp();
+    },
+    async close() {
+      stop.abort();
+      wakeUp();
+      await running;
+    },
+  };
+}
