@@ -1,0 +1,70 @@
+/** Reading what a stranger sends: no more than is allowed of one call, and no more than is allowed of all of them at once. */
+
+/** Bytes of a call, or the reason there are none. Nothing is thrown. */
+export type ReadBody = Buffer | "too-large" | "busy" | "cut-off";
+
+export interface BodyReader {
+  /**
+   * @param body left where it is when the answer is no: neither read to its end nor destroyed, so that the caller can
+   *   still send the answer on the same connection
+   * @param declared the header `content-length`: refuses before a byte is read
+   * @param use holds the bytes; they are counted as held until it ends
+   */
+  read<T>(
+    body: AsyncIterable<Uint8Array> | Buffer,
+    declared: string | undefined,
+    use: (read: ReadBody) => Promise<T>,
+  ): Promise<T>;
+}
+
+export interface BodyLimits {
+  /** Bytes of one call. */
+  readonly mostBytes: number;
+  /** Bytes of all calls being read or handled. Nobody has proved anything yet while they are read. */
+  readonly mostHeldBytes: number;
+}
+
+export function createBodyReader({ mostBytes, mostHeldBytes }: BodyLimits): BodyReader {
+  let held = 0;
+
+  return {
+    async read(body, declared, use) {
+      let mine = 0;
+      const take = (chunk: Uint8Array): "too-large" | "busy" | undefined => {
+        if (mine + chunk.length > mostBytes) return "too-large";
+        if (held + chunk.length > mostHeldBytes) return "busy";
+        mine += chunk.length;
+        held += chunk.length;
+        return undefined;
+      };
+      try {
+        return await use(await collect(body, declared, take));
+      } finally {
+        held -= mine;
+      }
+    },
+  };
+
+  async function collect(
+    body: AsyncIterable<Uint8Array> | Buffer,
+    declared: string | undefined,
+    take: (chunk: Uint8Array) => "too-large" | "busy" | undefined,
+  ): Promise<ReadBody> {
+    if (Number(declared) > mostBytes) return "too-large";
+    if (Buffer.isBuffer(body)) return take(body) ?? body;
+    const chunks: Uint8Array[] = [];
+    try {
+      // Not `for await`: leaving that destroys a stream, and the connection with it.
+      const reading = body[Symbol.asyncIterator]();
+      for (;;) {
+        const next = await reading.next();
+        if (next.done) return Buffer.concat(chunks);
+        const problem = take(next.value);
+        if (problem !== undefined) return problem;
+        chunks.push(next.value);
+      }
+    } catch {
+      return "cut-off";
+    }
+  }
+}
