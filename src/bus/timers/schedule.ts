@@ -45,14 +45,17 @@ export function scheduleProblem(cron: string, zone: string): string | undefined 
 /**
  * The latest firing in `after` < firing ≤ `until`: of all that were missed, the one that still says something.
  *
- * Looks back twice as far each time, so that a timer of every minute costs no more than one of every year.
+ * Looks back twice as far each time: every minute of a week costs no more than every week of a year.
  */
 export function latestFiring(schedule: Schedule, after: Date, until: Date): Date | undefined {
+  const first = schedule.next(after);
+  // Mostly nothing is due, and one question tells.
+  if (first === undefined || first > until) return undefined;
   for (let back = minutes(1); ; back *= 2) {
     const from = new Date(Math.max(after.getTime(), until.getTime() - back));
     let latest: Date | undefined;
     for (let at = schedule.next(from); at !== undefined && at <= until; at = schedule.next(at)) latest = at;
-    if (latest !== undefined || from <= after) return latest;
+    if (latest !== undefined) return latest;
   }
 }
 
