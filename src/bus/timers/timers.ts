@@ -130,7 +130,7 @@ export function firing(timer: Timer, scheduled: Date, late: boolean): Delivery {
     messageId: firingId(timer.name, scheduled),
     routingKey: timer.topic,
     content: Buffer.from(JSON.stringify(body)),
-    headers: late ? { late: true } : {},
+    headers: { late },
   };
 }
 
