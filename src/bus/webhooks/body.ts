@@ -24,21 +24,25 @@ export interface BodyLimits {
   readonly mostHeldBytes: number;
 }
 
+/** What a piece costs beside its bytes: a body of pieces of one byte must not weigh a hundred times what it says. */
+const PIECE_BYTES = 256;
+
+type Problem = "too-large" | "busy";
+
 export function createBodyReader({ mostBytes, mostHeldBytes }: BodyLimits): BodyReader {
   let held = 0;
 
   return {
     async read(body, declared, use) {
       let mine = 0;
-      const take = (chunk: Uint8Array): "too-large" | "busy" | undefined => {
-        if (mine + chunk.length > mostBytes) return "too-large";
-        if (held + chunk.length > mostHeldBytes) return "busy";
-        mine += chunk.length;
-        held += chunk.length;
+      const hold = (bytes: number): Problem | undefined => {
+        if (held + bytes > mostHeldBytes) return "busy";
+        mine += bytes;
+        held += bytes;
         return undefined;
       };
       try {
-        return await use(await collect(body, declared, take));
+        return await use(await collect(body, declared, hold));
       } finally {
         held -= mine;
       }
@@ -48,20 +52,22 @@ export function createBodyReader({ mostBytes, mostHeldBytes }: BodyLimits): Body
   async function collect(
     body: AsyncIterable<Uint8Array> | Buffer,
     declared: string | undefined,
-    take: (chunk: Uint8Array) => "too-large" | "busy" | undefined,
+    hold: (bytes: number) => Problem | undefined,
   ): Promise<ReadBody> {
     if (Number(declared) > mostBytes) return "too-large";
-    if (Buffer.isBuffer(body)) return take(body) ?? body;
-    const chunks: Uint8Array[] = [];
+    if (Buffer.isBuffer(body)) return body.length > mostBytes ? "too-large" : (hold(body.length) ?? body);
+    const pieces: Uint8Array[] = [];
+    let bytes = 0;
     try {
       // Not `for await`: leaving that destroys a stream, and the connection with it.
       const reading = body[Symbol.asyncIterator]();
       for (;;) {
         const next = await reading.next();
-        if (next.done) return Buffer.concat(chunks);
-        const problem = take(next.value);
+        if (next.done) return Buffer.concat(pieces);
+        bytes += next.value.length;
+        const problem = bytes > mostBytes ? "too-large" : hold(next.value.length + PIECE_BYTES);
         if (problem !== undefined) return problem;
-        chunks.push(next.value);
+        pieces.push(next.value);
       }
     } catch {
       return "cut-off";

@@ -205,6 +205,13 @@ test("a body too large is read no further than that, and its connection is left 
   expect(seen).toEqual({ chunks: 3, returned: false });
 });
 
+test("a body in very many pieces weighs more than its bytes", async () => {
+  const { handle } = door({ limits: { mostHeldBytes: 10_000 } });
+  const { body, seen } = stream(Array.from({ length: 1000 }, () => " "));
+  expect(await handle({ ...forgejo("{}"), body })).toMatchObject({ status: 503, body: { why: "busy" } });
+  expect(seen.chunks).toBeLessThan(100);
+});
+
 test("a body declared too large is not read at all", async () => {
   const { handle } = door({ limits: { mostBytes: 10 } });
   const { body, seen } = stream(["1"]);
