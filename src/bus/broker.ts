@@ -1,13 +1,12 @@
 /**
- * The way to RabbitMQ: one connection that is made again whenever it is lost, with the login the settings ask for.
- *
- * amqplib reconnects by itself, with pauses that grow; what has to be there on a connection (channels, consumers) is set
- * up by `setup`, each time anew. Refuses to know what a message means.
+ * The way to RabbitMQ: one connection that is made again whenever it is lost, with the login the settings ask for. What
+ * has to be there on a connection (channels, consumers) is set up by `setup`, each time anew. Refuses to know what a
+ * message means. Why no library reconnects for us: decision 9.
  */
-
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { type ChannelModel, connect, credentials, type Options, type RecoveringChannelModel } from "amqplib";
+import { setTimeout as delay } from "node:timers/promises";
+import { type ChannelModel, connect, credentials, type Options } from "amqplib";
 import type { Log } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import { hours, seconds } from "../lib/units.ts";
@@ -31,6 +30,9 @@ export interface OpenBrokerOptions {
 }
 
 const CONNECT_MS = seconds(20);
+/** Channels, declarations and bindings: a few round trips. */
+const SETUP_MS = seconds(30);
+const CLOSE_MS = seconds(5);
 const FIRST_PAUSE_MS = 500;
 const MOST_PAUSE_MS = seconds(60);
 /** Fedora's brokers have 600 s; a connection that died in silence shall be noticed sooner. */
@@ -45,36 +47,61 @@ const EXPIRY_WARNING_MS = hours(21 * 24);
  */
 export async function openBroker({ settings, version, log, setup }: OpenBrokerOptions): Promise<Broker> {
   const { target, socket, place } = await loginOf(settings, version, log);
+  const stop = new AbortController();
   let connected = false;
   let trouble: string | undefined = "it has not been reached yet";
-  const model: RecoveringChannelModel = await connect(target, {
-    ...socket,
-    recovery: { initialDelay: FIRST_PAUSE_MS, maxDelay: MOST_PAUSE_MS, jitter: 0.5, waitForConnect: false, setup },
-  });
-  model.on("connect", () => {
-    connected = true;
-    trouble = undefined;
-    log.info("connected to the broker", { broker: place });
-  });
-  const lost = (error: Error) => {
-    connected = false;
-    trouble = wordsOf(error);
-  };
-  model.on("disconnect", (error: Error) => {
-    lost(error);
-    log.warn("the broker is gone, connecting again", { broker: place, why: trouble });
-  });
-  model.on("connect-failed", (error: Error) => {
-    const told = trouble === wordsOf(error);
-    lost(error);
-    if (told) log.debug("the broker still cannot be reached", { broker: place, why: trouble });
-    else log.warn("the broker cannot be reached, trying again", { broker: place, why: trouble });
-  });
-  model.on("blocked", (reason: string) => log.warn("the broker takes no messages for now", { broker: place, reason }));
-  model.on("unblocked", () => log.info("the broker takes messages again", { broker: place }));
-  // Told by what follows: the connection closes.
-  model.on("error", (error: Error) => log.debug("broker connection", { broker: place, why: wordsOf(error) }));
-  model.on("handler-error", (error: Error) => log.error("broker handler", { broker: place, why: wordsOf(error) }));
+  let current: ChannelModel | undefined;
+
+  /** One connection from its beginning to its end. @throws why it could not be, or is no more */
+  async function live(): Promise<never> {
+    const connection = await connect(target, socket);
+    // Before anything is awaited: an error nobody listens for would end the process.
+    connection.on("error", (error: Error) => log.debug("broker connection", { broker: place, why: wordsOf(error) }));
+    connection.on("blocked", (reason: string) =>
+      log.warn("the broker takes no messages for now", { broker: place, reason }),
+    );
+    connection.on("unblocked", () => log.info("the broker takes messages again", { broker: place }));
+    // Every one has its end; that of one that failed in its setup is heard too.
+    const end = new Promise<never>((_, reject) => {
+      connection.once("close", (error?: Error) => reject(error ?? new Error("the connection was closed")));
+    });
+    end.catch(() => {});
+    try {
+      stop.signal.throwIfAborted();
+      current = connection;
+      await Promise.race([setup(connection), end, late(SETUP_MS)]);
+      connected = true;
+      trouble = undefined;
+      log.info("connected to the broker", { broker: place });
+      return await end;
+    } finally {
+      current = undefined;
+      connected = false;
+      await closeQuietly(connection);
+    }
+  }
+
+  async function keep(): Promise<void> {
+    let pause = FIRST_PAUSE_MS;
+    while (!stop.signal.aborted) {
+      let was = false;
+      try {
+        await live();
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        const why = wordsOf(error as Error);
+        was = trouble === undefined;
+        if (was) log.warn("the broker is gone, connecting again", { broker: place, why });
+        else if (trouble === why) log.debug("the broker still cannot be reached", { broker: place, why });
+        else log.warn("the broker cannot be reached, trying again", { broker: place, why });
+        trouble = why;
+      }
+      pause = was ? FIRST_PAUSE_MS : Math.min(pause * 2, MOST_PAUSE_MS);
+      await delay(pause * (0.5 + Math.random() / 2), undefined, { signal: stop.signal }).catch(() => {});
+    }
+  }
+
+  const keeping = keep();
   return {
     get connected() {
       return connected;
@@ -83,10 +110,22 @@ export async function openBroker({ settings, version, log, setup }: OpenBrokerOp
       return trouble;
     },
     async close() {
+      stop.abort();
       connected = false;
-      await model.close();
+      if (current !== undefined) await closeQuietly(current);
+      await keeping;
     },
   };
+}
+
+/** A connection that is gone already is as closed as can be; one that does not answer is left to its socket's timeout. */
+async function closeQuietly(connection: ChannelModel): Promise<void> {
+  await Promise.race([connection.close().catch(() => {}), late(CLOSE_MS).catch(() => {})]);
+}
+
+async function late(ms: number): Promise<never> {
+  await delay(ms, undefined, { ref: false });
+  throw new Error(`the broker did not answer within ${ms / 1000} s`);
 }
 
 interface Login {

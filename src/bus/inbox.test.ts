@@ -12,7 +12,7 @@ beforeAll(async () => {
   await database.migrate("bus", BUS_MIGRATIONS);
 });
 beforeEach(async () => {
-  await database.pool.query("truncate inbox, quarantine");
+  await database.pool.query("truncate inbox, quarantine cascade");
 });
 afterAll(() => database?.close());
 
@@ -104,7 +104,7 @@ test("whatever the order, the batches and the repeats: every id is one event, ev
       }),
       fc.integer({ min: 1, max: 6 }),
       async (sent, batch) => {
-        await database.pool.query("truncate inbox, quarantine");
+        await database.pool.query("truncate inbox, quarantine cascade");
         const counted = { fresh: 0, repeated: 0, quarantined: 0 };
         for (let at = 0; at < sent.length; at += batch) {
           const deliveries = sent.slice(at, at + batch).map(({ id, body }) => delivery(id, { body }));

@@ -1,13 +1,22 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Database } from "../database/index.ts";
 import { testDatabase } from "../database/testing/postgres.ts";
-import { enqueueMessages, listMessages, messageId, OUTBOX_MIGRATIONS, type OutboxTables } from "./outbox.ts";
+import {
+  claimMessages,
+  enqueueMessages,
+  listMessages,
+  messageId,
+  nextMessage,
+  type OutboxTables,
+  settleMessage,
+} from "./outbox.ts";
+import { BUS_MIGRATIONS } from "./schema.ts";
 
 let database: Database;
 
 beforeAll(async () => {
   database = await testDatabase();
-  await database.migrate("bus", OUTBOX_MIGRATIONS);
+  await database.migrate("bus", BUS_MIGRATIONS);
 });
 afterAll(() => database?.close());
 
@@ -28,7 +37,7 @@ test("a message waits as it was written, and a repeat changes nothing", async ()
   const first = message("repeat");
   await enqueue("run-1", first);
   const before = await listMessages(db(), { runId: "run-1", limit: 10 });
-  expect(before).toEqual([{ ...first, state: "waiting", runId: "run-1", createdAt: expect.any(String) }]);
+  expect(before).toEqual([{ ...first, state: "waiting", runId: "run-1", createdAt: expect.any(String), attempts: 0 }]);
   await enqueue("run-1", { ...first, summary: "told otherwise" });
   await enqueue("run-1-again", first, message("repeat-next"));
   expect(await listMessages(db(), { runId: "run-1", limit: 10 })).toEqual(before);
@@ -65,4 +74,37 @@ test("a topic is searched for as it stands: no character is a pattern", async ()
   expect(await found("Cloud_Base")).toEqual(["x.Cloud_Base.y"]);
   expect(await found("%")).toEqual(["x.%.y"]);
   expect(await found("\\")).toEqual([]);
+});
+
+test("each message is claimed by one, in order, and what became of it is kept", async () => {
+  await database.pool.query("truncate outbox");
+  const names = ["one", "two", "three", "four"];
+  for (const name of names) await enqueue("run-5", message(`claim-${name}`));
+  const claimed = (await Promise.all([claimMessages(db(), 2), claimMessages(db(), 2)])).flat();
+  expect(claimed.map(({ body }) => body.name).sort()).toEqual(names.map((name) => `claim-${name}`).sort());
+  expect(await claimMessages(db(), 10)).toEqual([]);
+  const [one, two, three, four] = names.map((name) => message(`claim-${name}`).id);
+  await settleMessage(db(), one!, { how: "delivered" });
+  await settleMessage(db(), two!, { how: "delivered-with-warning", trouble: "nobody listens" });
+  await settleMessage(db(), three!, { how: "again", trouble: "nobody listens", afterMs: 0, unroutable: true });
+  await settleMessage(db(), four!, { how: "invalid", trouble: "release: is no number" });
+  // Whoever was late does not take it back.
+  await settleMessage(db(), one!, { how: "again", trouble: "late", afterMs: 0, unroutable: false });
+  const states = (await listMessages(db(), { runId: "run-5", limit: 10 })).reverse();
+  expect(states.map(({ state, trouble }) => [state, trouble])).toEqual([
+    ["delivered", undefined],
+    ["delivered-with-warning", "nobody listens"],
+    ["waiting", "nobody listens"],
+    ["invalid", "release: is no number"],
+  ]);
+  expect(await claimMessages(db(), 10)).toMatchObject([{ id: three, attempts: 2, unroutable: 1 }]);
+  expect(await nextMessage(db(), 600_000)).toBeGreaterThan(1000);
+});
+
+test("what was claimed by somebody who died is there again", async () => {
+  await database.pool.query("truncate outbox");
+  await enqueue("run-6", message("died"));
+  await claimMessages(db(), 1);
+  await database.pool.query("update outbox set next_at = now()");
+  expect(await claimMessages(db(), 1)).toMatchObject([{ attempts: 2 }]);
 });

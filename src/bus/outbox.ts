@@ -6,7 +6,7 @@
  * with no broker configured stays `waiting` and can be read with `slipway events list --sent`.
  */
 import { createHash } from "node:crypto";
-import type { ColumnType, Generated, Kysely, Transaction } from "kysely";
+import { type ColumnType, type Generated, type Kysely, sql, type Transaction } from "kysely";
 import type { Json } from "../model.ts";
 
 export const OUTBOX_MIGRATIONS = [
@@ -31,6 +31,32 @@ export const OUTBOX_MIGRATIONS = [
   },
 ] as const;
 
+export const SENDING_MIGRATIONS = [
+  {
+    name: "bus-0004-sending",
+    up: `
+      alter table outbox add column next_at timestamptz not null default now();
+      -- What went wrong last, or what a delivered one is warned of.
+      alter table outbox add column trouble text;
+      alter table outbox add column unroutable integer not null default 0;
+      alter table outbox drop constraint outbox_state_check;
+      alter table outbox add constraint outbox_state_check
+        check (state in ('waiting', 'delivered', 'delivered-with-warning', 'invalid'));
+      drop index outbox_waiting;
+      create index outbox_waiting on outbox (next_at, sequence) where state = 'waiting';
+      create function tell_outbox() returns trigger language plpgsql as $$
+        begin perform pg_notify('slipway_outbox', ''); return null; end
+      $$;
+      create trigger outbox_told after insert on outbox for each statement execute function tell_outbox();
+    `,
+  },
+] as const;
+
+/** Whoever sends messages listens here; the payload is empty. */
+export const OUTBOX_CHANNEL = "slipway_outbox";
+
+export type OutboxState = "waiting" | "delivered" | "delivered-with-warning" | "invalid";
+
 export interface OutboxTables {
   outbox: {
     id: string;
@@ -39,8 +65,11 @@ export interface OutboxTables {
     headers: ColumnType<Record<string, Json>, string, string>;
     body: ColumnType<Record<string, Json>, string, string>;
     summary: string;
-    state: Generated<"waiting" | "delivered" | "delivered-with-warning">;
+    state: Generated<OutboxState>;
     attempts: Generated<number>;
+    next_at: Generated<Date>;
+    trouble: string | null;
+    unroutable: Generated<number>;
     run_id: string | null;
     created_at: Generated<Date>;
     delivered_at: Date | null;
@@ -59,9 +88,12 @@ export interface OutgoingMessage {
 }
 
 export interface SentMessage extends OutgoingMessage {
-  readonly state: "waiting" | "delivered" | "delivered-with-warning";
+  readonly state: OutboxState;
   readonly runId: string | undefined;
   readonly createdAt: string;
+  readonly attempts: number;
+  /** Why it still waits, or what it was delivered with. */
+  readonly trouble?: string;
 }
 
 /**
@@ -93,7 +125,7 @@ export async function enqueueMessages(
         body: JSON.stringify(message.body),
         summary: message.summary,
         run_id: runId,
-        delivered_at: null,
+        ...{ delivered_at: null, trouble: null },
       })),
     )
     .onConflict((conflict) => conflict.column("id").doNothing())
@@ -118,7 +150,85 @@ export async function listMessages(
     state: row.state,
     runId: row.run_id ?? undefined,
     createdAt: row.created_at.toISOString(),
+    attempts: row.attempts,
+    ...(row.trouble === null ? {} : { trouble: row.trouble }),
   }));
+}
+
+/** A message that is being sent, with what was tried before. */
+export interface ClaimedMessage {
+  readonly id: string;
+  readonly topic: string;
+  readonly headers: Readonly<Record<string, Json>>;
+  readonly body: Readonly<Record<string, Json>>;
+  /** Times it was sent, this one included. */
+  readonly attempts: number;
+  /** Times the broker knew nobody who wants it. */
+  readonly unroutable: number;
+}
+
+/** Whoever claimed a message and did not say what became of it within this time has died. */
+const CLAIM_MS = 60_000;
+
+/**
+ * Takes messages to be sent, oldest first. Two that ask get different ones; what nobody settles is there again after a
+ * minute, and may then be sent twice, under one id.
+ */
+export async function claimMessages(db: Kysely<OutboxTables>, limit: number): Promise<readonly ClaimedMessage[]> {
+  const rows = await db
+    .updateTable("outbox")
+    .set({
+      attempts: sql`attempts + 1`,
+      next_at: sql`clock_timestamp() + ${CLAIM_MS} * interval '1 ms'`,
+    })
+    .where("id", "in", (from) =>
+      from
+        .selectFrom("outbox")
+        .select("id")
+        .where("state", "=", "waiting")
+        .where("next_at", "<=", sql<Date>`clock_timestamp()`)
+        .orderBy("sequence")
+        .limit(limit)
+        .forUpdate()
+        .skipLocked(),
+    )
+    .returning(["id", "topic", "headers", "body", "attempts", "unroutable", "sequence"])
+    .execute();
+  return rows.sort((one, other) => Number(one.sequence) - Number(other.sequence));
+}
+
+export type Settled =
+  /** The broker has it. */
+  | { readonly how: "delivered" }
+  /** It has it and gave it to nobody; that is all right, and told. */
+  | { readonly how: "delivered-with-warning"; readonly trouble: string }
+  /** It will never be sent as it is. */
+  | { readonly how: "invalid"; readonly trouble: string }
+  /** Sent again after a while. */
+  | { readonly how: "again"; readonly trouble: string; readonly afterMs: number; readonly unroutable: boolean };
+
+/** Says what became of a claimed message. Safe to repeat. */
+export async function settleMessage(db: Kysely<OutboxTables>, id: string, said: Settled): Promise<void> {
+  const trouble = "trouble" in said ? said.trouble.slice(0, 500) : null;
+  const change =
+    said.how === "again"
+      ? {
+          trouble,
+          next_at: sql<Date>`clock_timestamp() + ${said.afterMs} * interval '1 ms'`,
+          ...(said.unroutable ? { unroutable: sql<number>`unroutable + 1` } : {}),
+        }
+      : { state: said.how, trouble, ...(said.how === "invalid" ? {} : { delivered_at: sql<Date>`clock_timestamp()` }) };
+  await db.updateTable("outbox").set(change).where("id", "=", id).where("state", "=", "waiting").execute();
+}
+
+/** Milliseconds until a message may be sent again, at most `most`. */
+export async function nextMessage(db: Kysely<OutboxTables>, most: number): Promise<number> {
+  const row = await db
+    .selectFrom("outbox")
+    .select(sql<number | null>`extract(epoch from min(next_at) - clock_timestamp()) * 1000`.as("ms"))
+    .where("state", "=", "waiting")
+    .executeTakeFirst();
+  return row?.ms == null ? most : Math.max(1, Math.min(most, Math.ceil(Number(row.ms))));
 }
 
 function escapeLike(text: string): string {

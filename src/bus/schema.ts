@@ -1,6 +1,11 @@
 /** Everything the bus keeps, in the order in which it came to be. */
 import { DISPATCH_MIGRATIONS } from "./dispatch.ts";
 import { INBOX_MIGRATIONS } from "./inbox.ts";
-import { OUTBOX_MIGRATIONS } from "./outbox.ts";
+import { OUTBOX_MIGRATIONS, SENDING_MIGRATIONS } from "./outbox.ts";
 
-export const BUS_MIGRATIONS = [...OUTBOX_MIGRATIONS, ...INBOX_MIGRATIONS, ...DISPATCH_MIGRATIONS];
+export const BUS_MIGRATIONS = [
+  ...OUTBOX_MIGRATIONS,
+  ...INBOX_MIGRATIONS,
+  ...DISPATCH_MIGRATIONS,
+  ...SENDING_MIGRATIONS,
+];

@@ -34,7 +34,7 @@ describe.skipIf(!hasRabbit)("RabbitMQ", () => {
     await database?.close();
     rmSync(directory, { recursive: true, force: true });
   });
-  beforeEach(() => database.pool.query("truncate inbox, quarantine"));
+  beforeEach(() => database.pool.query("truncate inbox, quarantine cascade"));
   afterEach(async () => {
     for (const consumer of opened.splice(0)) await consumer.close();
   });
