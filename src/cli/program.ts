@@ -115,25 +115,61 @@ COMPOSE is the URL or the path of a compose/ directory.`,
       run(command, async (session) => (await import("./commands/lifecycle.ts")).drift(session, what, options)),
     );
 
-  const events = program.command("events").description("messages of the bus");
-  events
-    .command("list")
-    .description("messages, newest first")
-    .option("--sent", "those that announce what was released (the only ones there are without a broker)")
-    .option("--topic <part>", "only topics that contain this")
-    .option("--run <id>", "only what this run wrote")
-    .option("--limit <count>", "at most so many", "50")
-    .action((options, command) =>
-      run(command, async (session) => (await import("./commands/events.ts")).listEvents(session, options)),
-    );
+  addEvents(program, run);
 
   program
     .command("serve")
-    .description("work on runs until stopped, with the console")
+    .description("take events in, work on runs and send messages until stopped, with the console")
     .option("--listen <host:port>", "address of the console (default: what the configuration says)")
     .option("--queues <names>", "work on these queues only, separated by commas")
     .action((options, command) =>
       run(command, async (session) => (await import("./commands/serve.ts")).serve(session, options)),
+    );
+
+  program
+    .command("worker")
+    .description("work on runs until stopped, and nothing else; on as many machines as are wanted")
+    .option("--queues <names>", "work on these queues only, separated by commas: aws,playbooks")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/serve.ts")).work(session, options)),
+    );
+
+  program
+    .command("pause")
+    .argument("[rule]", "default: every rule")
+    .description("start nothing that events ask for; it waits until slipway resume")
+    .requiredOption("--reason <text>", "shown to whoever asks why nothing moves")
+    .option("--drop", "skip what comes meanwhile instead of holding it")
+    .action((rule, options, command) =>
+      run(command, async (session) => (await import("./commands/rules.ts")).pause(session, rule, options)),
+    );
+  program
+    .command("resume")
+    .argument("[rule]", "default: what stops every rule")
+    .description("go on with what events ask for")
+    .action((rule, _, command) =>
+      run(command, async (session) => (await import("./commands/rules.ts")).resume(session, rule)),
+    );
+
+  program
+    .command("drain")
+    .requiredOption("--reason <text>", "shown to whoever asks why nothing moves")
+    .description("start nothing that events ask for, and wait until what runs has ended: before an upgrade")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/rules.ts")).drain(session, options)),
+    );
+
+  const rules = program.command("rules").description("what is done about which events");
+  rules
+    .command("list")
+    .description("the rules, and what became of the events they meant lately")
+    .action((_, command) => run(command, async (session) => (await import("./commands/rules.ts")).listRules(session)));
+  rules
+    .command("test")
+    .argument("<event>", "a file with {topic, body, headers?}; - for standard input")
+    .description("say which rules would act on an event, and why the others would not; does nothing")
+    .action((file, _, command) =>
+      run(command, async (session) => (await import("./commands/rules.ts")).testRules(session, file)),
     );
 
   program
@@ -178,6 +214,42 @@ COMPOSE is the URL or the path of a compose/ directory.`,
     .action((_, command) => run(command, async (session) => (await import("./commands/doctor.ts")).doctor(session)));
 
   return program;
+}
+
+function addEvents(program: Command, run: Run): void {
+  const events = program.command("events").description("what has arrived, and what was told");
+  const commands = () => import("./commands/events.ts");
+  events
+    .command("list")
+    .description("events that arrived, newest first; with --sent the messages that announce what was released")
+    .option("--sent", "messages of ours instead, and whether the broker has them")
+    .option("--quarantined", "what nobody could read, and why")
+    .option("--topic <part>", "only topics that contain this")
+    .option("--run <id>", "only messages that this run wrote")
+    .option("--since <when>", "only those since: 2h, 3d or a time")
+    .option("--limit <count>", "at most so many", "50")
+    .action((options, command) => run(command, async (session) => (await commands()).listEvents(session, options)));
+  events
+    .command("show")
+    .argument("<id>")
+    .description("one event: its body, and what was done about it")
+    .action((id, _, command) => run(command, async (session) => (await commands()).showEvent(session, id)));
+  events
+    .command("publish")
+    .description("put an event into the inbox, as if it had arrived")
+    .requiredOption("--file <file>", "{topic, body, headers?, id?} as JSON; - for standard input")
+    .option("--wait", "act on it, and wait for the runs it starts")
+    .action((options, command) => run(command, async (session) => (await commands()).publishEvent(session, options)));
+  events
+    .command("replay")
+    .argument("[id]", "an event's id")
+    .description("do again what an event does: its rules start runs as if it had just arrived")
+    .option("--since <when>", "every event since: 2h, 3d or a time")
+    .option("--rule <name>", "only this rule")
+    .option("--dry-run", "say what would run, and why not")
+    .action((id, options, command) =>
+      run(command, async (session) => (await commands()).replayEvents(session, id, options)),
+    );
 }
 
 function addRuns(program: Command, run: Run): void {

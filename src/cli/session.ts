@@ -22,11 +22,28 @@ export interface Session {
   engine(role: "command" | "service", queues?: readonly string[]): Promise<Engine<Services>>;
   /** Looks at everything a release needs, without changing anything. */
   diagnose(): Promise<readonly Diagnosis[]>;
+  /** Opens the doors for events and acts on what comes; closed with the session. */
+  events(engine: Engine<Services>): Promise<{ state(): EventsState }>;
   /** Starts the console on the configured address, or on the one given. Returns its URL. */
   console(engine: Engine<Services>, listen?: { host: string; port: number }): Promise<string>;
   /** The same session with another configuration file: the demo writes one of its own. */
   withConfig(path: string): Session;
   close(): Promise<void>;
+}
+
+/** How the doors for events are. */
+export interface EventsState {
+  /** Undefined: nothing is configured to be consumed, or sent. */
+  readonly consuming: boolean | undefined;
+  readonly publishing: boolean | undefined;
+  /** Why not, in words without secrets. */
+  readonly trouble: string | undefined;
+  readonly received: number;
+  readonly fresh: number;
+  readonly repeated: number;
+  readonly quarantined: number;
+  readonly delivered: number;
+  readonly unroutable: number;
 }
 
 export interface Diagnosis {

@@ -78,6 +78,7 @@ export const webhooks = z
         .describe("What both sides know. Several while one is being replaced."),
       topic_prefix: topic.optional().describe("Stands before `forgejo.push`."),
       events: z.array(z.string().min(1).max(60)).optional().describe("Only these. Default: all."),
+      event: z.string().min(1).max(60).optional().describe("What a call means, for a forge that does not say: Quay."),
     }),
   )
   .default({})

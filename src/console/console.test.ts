@@ -1,6 +1,7 @@
 import { get, type IncomingMessage } from "node:http";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { enqueueMessages, messageId, OUTBOX_MIGRATIONS } from "../bus/outbox.ts";
+import { enqueueMessages, messageId } from "../bus/outbox.ts";
+import { BUS_MIGRATIONS } from "../bus/schema.ts";
 import { recordImage, recordVersion } from "../catalog/catalog.ts";
 import { CATALOG_MIGRATIONS } from "../catalog/schema.ts";
 import type { Database } from "../database/index.ts";
@@ -17,7 +18,7 @@ const db = () => database.kysely<Tables>();
 beforeAll(async () => {
   database = await testDatabase();
   await database.migrate("catalog", CATALOG_MIGRATIONS);
-  await database.migrate("bus", OUTBOX_MIGRATIONS);
+  await database.migrate("bus", BUS_MIGRATIONS);
 });
 afterAll(() => database?.close());
 

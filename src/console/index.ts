@@ -14,6 +14,7 @@ import type { Engine } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
 import { codeOf, type ErrorCode, reportOf, SlipwayError } from "../lib/errors.ts";
 import type { Services } from "../workflows/index.ts";
+import { addProbes, addWebhooks, type EventDoors } from "./doors.ts";
 import { addImageRoutes } from "./images.ts";
 import { addRunRoutes, MAX_ID_LENGTH } from "./runs.ts";
 
@@ -23,6 +24,8 @@ export interface ConsoleOptions {
   readonly listen: { readonly host: string; readonly port: number };
   readonly version: string;
   readonly systems: readonly string[];
+  /** The doors for events, if this process has them open. */
+  readonly events?: EventDoors | undefined;
   readonly log: Log;
   /** Further names the console is reached by; an address or localhost always is. */
   readonly hosts?: readonly string[];
@@ -68,6 +71,8 @@ export async function openConsole(options: ConsoleOptions): Promise<OpenConsole>
   app.get("/api/about", async () => ({ version: options.version, systems: options.systems }));
   addRunRoutes(app, options.engine, closing.signal);
   addImageRoutes(app, options.services.db);
+  addProbes(app, options.events);
+  if (options.events?.webhooks) await addWebhooks(app, options.events.webhooks);
   await addPages(app);
   try {
     await app.listen({ host: options.listen.host, port: options.listen.port });
@@ -107,6 +112,8 @@ function guard(app: FastifyInstance, hosts: readonly string[]): void {
       .replace(/:\d+$/, "")
       .replace(/^\[|\]$/g, "")
       .toLowerCase();
+    // Forges and probes come by whatever name they know; what they may do does not hang on it.
+    if (/^\/(webhooks\/|live$|ready$)/.test(request.url)) return;
     if (name === "localhost" || isIP(name) !== 0 || hosts.includes(name)) return;
     return reply
       .status(421)

@@ -11,6 +11,7 @@ import type { Database } from "../database/index.ts";
 import type { Engine, EngineOptions } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
 import type { PlanningServices, Services, Tables } from "../workflows/index.ts";
+import type { Events } from "./events.ts";
 import type { OpenTargets } from "./targets.ts";
 
 export interface Surroundings {
@@ -137,6 +138,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     return opened;
   }
 
+  let events: Events | undefined;
   const session: Session = {
     output,
     log,
@@ -153,6 +155,16 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     async diagnose() {
       return (await import("./diagnose.ts")).diagnose({ config, planning, database, call });
     },
+    async events(running) {
+      const { openEvents } = await import("./events.ts");
+      const opened = await openEvents({
+        ...{ config: await config(), environment, database: await database(), engine: running },
+        ...{ services: await services(), version: around.version, log },
+      });
+      events = opened;
+      closers.push(() => opened.close());
+      return opened;
+    },
     async console(running, listen) {
       const [{ openConsole }, settings] = await Promise.all([import("../console/index.ts"), config()]);
       const opened = await openConsole({
@@ -162,6 +174,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
         version: around.version,
         log,
         systems: Object.keys(settings.systems),
+        events,
       });
       closers.push(() => opened.close());
       return opened.url;

@@ -1,4 +1,4 @@
-import { configJsonSchema } from "../../config/index.ts";
+import { configJsonSchema, ruleConfigs } from "../../config/index.ts";
 import { EXIT } from "../output.ts";
 import type { Session } from "../session.ts";
 
@@ -8,11 +8,16 @@ export async function checkConfig(session: Session): Promise<number> {
     files: config.files,
     targets: Object.keys(config.targets),
     systems: Object.keys(config.systems),
+    rules: ruleConfigs(config).map(({ name }) => name),
+  };
+  const count = (what: "target" | "system" | "rule") => {
+    const { length } = facts[`${what}s`];
+    return `${length} ${what}${length === 1 ? "" : "s"}`;
   };
   session.output.data(facts, (paint) =>
     config.files.length === 0
       ? `There is no slipway.yaml; the defaults are fine. ${paint.dim("See examples/fedora.yaml.")}`
-      : `${paint.good("✔")} ${config.files.join(", ")}: ${facts.targets.length} targets, ${facts.systems.length} systems`,
+      : `${paint.good("✔")} ${config.files.join(", ")}: ${count("target")}, ${count("system")}, ${count("rule")}`,
   );
   return EXIT.done;
 }

@@ -2,23 +2,48 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Engine } from "../../durable/index.ts";
 import { SlipwayError } from "../../lib/errors.ts";
-import { healOnce, type Services } from "../../workflows/index.ts";
+import { healOnce, QUEUES, type Services } from "../../workflows/index.ts";
 import { EXIT } from "../output.ts";
 import type { Session } from "../session.ts";
 
-/** Works on runs until it is told to stop. Killing it is safe: whoever comes next goes on. */
+/**
+ * Takes events in, works on runs, sends messages out, until it is told to stop. Killing it is safe: whoever comes next
+ * goes on, and as many as are wanted may run at once.
+ */
 export async function serve(session: Session, options: { listen?: string; queues?: string }): Promise<number> {
-  const queues = options.queues?.split(",").map((name) => name.trim());
-  const engine = await session.engine("service", queues);
+  const engine = await session.engine("service", queuesOf(options.queues));
   const config = await session.config();
+  const events = await session.events(engine);
   const listen = options.listen ?? config.console.listen;
   if (listen !== "off") {
     const url = await session.console(engine, parseListen(listen));
     session.output.say(`Console at ${url}`);
   }
+  const { consuming, publishing } = events.state();
+  if (consuming !== undefined) session.output.say("Consuming from the broker.");
+  if (publishing !== undefined) session.output.say("Sending messages to the broker.");
   session.output.say("Waiting for work. Ctrl-C stops.");
   await Promise.all([untilStopped(session.signal), healOnSchedule(session, engine, config.lifecycle.heal_every)]);
   return EXIT.done;
+}
+
+/** Works on runs and nothing else: any number of these, on any host that reaches the database. */
+export async function work(session: Session, options: { queues?: string }): Promise<number> {
+  const queues = queuesOf(options.queues);
+  const engine = await session.engine("service", queues);
+  session.output.say(`Working on ${queues?.join(", ") ?? "every queue"} as ${engine.executorId}. Ctrl-C stops.`);
+  await untilStopped(session.signal);
+  return EXIT.done;
+}
+
+function queuesOf(text: string | undefined): string[] | undefined {
+  const names = text?.split(",").map((name) => name.trim());
+  const unknown = names?.find((name) => !(QUEUES as readonly string[]).includes(name));
+  if (unknown === undefined) return names;
+  throw new SlipwayError("invalid", `there is no queue "${unknown}"`, {
+    subject: "--queues",
+    next: `There are ${QUEUES.join(", ")}.`,
+  });
 }
 
 /** A region that was down is caught up with without a person. One run a period, however many services there are. */
