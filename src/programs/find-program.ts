@@ -46,3 +46,7 @@ async function isExecutable(path: string): Promise<boolean> {
     return false;
   }
 }
+
+export async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isFile() ?? false;
+}

@@ -42,8 +42,8 @@ export interface ProgramSpec {
   readonly limits?: ResourceLimits;
   readonly lines?: Partial<LineLimits>;
   readonly artifacts?: ArtifactRequest;
-  /** Exit codes that are no failure; `[0]` if absent. */
-  readonly accept?: readonly number[];
+  /** Exit codes that are no failure; `[0]` if absent. `any`: the caller knows better what they mean. */
+  readonly accept?: readonly number[] | "any";
 }
 
 type Environment = Readonly<Record<string, string>>;
@@ -211,7 +211,8 @@ interface Ending {
 
 function judge({ name, code, signal, why, quoted, spec, call }: Ending): number {
   // One that ended well in the very moment it was to be stopped has ended well.
-  if (code !== null && (spec.accept ?? [0]).includes(code)) return code;
+  const { accept = [0] } = spec;
+  if (code !== null && (accept === "any" ? why === undefined || code === 0 : accept.includes(code))) return code;
   if (why === "cancel") throw cancelled(call.signal, `while ${name} ran; all of it was stopped`);
   if (why === "timeout") {
     throw new SlipwayError("unavailable", `${name} took longer than ${spec.timeoutMs / 1000} s and was stopped`, {
