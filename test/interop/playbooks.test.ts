@@ -273,7 +273,8 @@ describe.skipIf(!hasAnsible)("Ansible", () => {
       expect(seen(/^tolerate$/)).toMatchObject([{ state: "failed", ignored: true }]);
       expect(seen(/^fails$/)).toMatchObject([{ state: "failed", message: "broken" }]);
       expect(seen(/^rescued$/)).toMatchObject([{ state: "ok", message: "fine" }]);
-      expect(seen(/^hidden$/)).toMatchObject([{ state: "changed" }]);
+      // Newer runners do not even tell whether it changed anything.
+      expect(seen(/^hidden$/)).toMatchObject([{ state: expect.stringMatching(/^(ok|changed)$/) }]);
       expect(JSON.stringify(tasks())).not.toContain("topsecret");
       expect(of("two").length).toBe(of("one").length);
     });

@@ -104,7 +104,8 @@ function statsOf(data: Record<string, unknown>): PlayEvent {
 // ansible-playbook
 
 const TASK = /^(?:TASK|RUNNING HANDLER) \[(.*)\] \**$/;
-const RESULT = /^(ok|changed|skipping|failed|fatal): \[(.+?)\](?:: ([A-Z]+)!)?(?: \(item=(.*?)\))?(?: => (.*))?$/;
+const RESULT =
+  /^(ok|changed|skipping|failed|fatal): \[(.+?)\](?:: ([A-Z]+)!)?(?:(?: =>)? \(item=(.*?)\))?(?: => (.*))?$/;
 const RECAP =
   /^(\S.*?) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)(?: +skipped=(\d+) +rescued=(\d+) +ignored=(\d+))?/;
 
@@ -152,8 +153,8 @@ export function outputReader(): EventReader {
     const event: TaskEvent = {
       ...{ kind: "task", task, host: host!.replace(/ -> .*/, "") },
       state: stateOf(word!, loud),
-      message:
-        rest === undefined || rest === "{" || rest === "[" ? "" : messageOf(recordOf(parsed(rest))) || itemText(rest),
+      // What goes on over several lines is not known yet.
+      message: messageOf(recordOf(parsed(rest ?? ""))),
       ...(item === undefined ? {} : { item: true }),
     };
     held = { event, more: rest === "{" || rest === "[" ? [rest] : [] };
@@ -171,8 +172,6 @@ function stateOf(word: string, loud: string | undefined): TaskState {
   if (word === "skipping") return "skipped";
   return word === "ok" || word === "changed" ? word : "failed";
 }
-
-const itemText = (rest: string) => (rest.startsWith("(item=") ? "" : rest);
 
 // both
 
