@@ -85,9 +85,12 @@ export async function killLeftovers(root: string, owner?: string): Promise<Lefto
   for (const name of await readdir(root).catch(() => [])) {
     if (!name.startsWith(PREFIX)) continue;
     const directory = join(root, name);
+    const made = await lstat(directory).catch(() => undefined);
+    // In a directory others may write to, anybody could name a process to be killed.
+    if (made === undefined || !made.isDirectory() || made.uid !== process.getuid?.()) continue;
     const state = await readState(directory);
     if (state === undefined) {
-      if (await isOld(directory)) await removePlace(directory);
+      if (Date.now() - made.mtimeMs > OLD_MS) await removePlace(directory);
       continue;
     }
     const sameBoot = state.boot === here.boot;
@@ -139,11 +142,6 @@ async function writeState(directory: string, state: State): Promise<void> {
 
 /** Long enough that nobody is still about to write a state. */
 const OLD_MS = 60_000;
-
-async function isOld(directory: string): Promise<boolean> {
-  const made = await lstat(directory).catch(() => undefined);
-  return made !== undefined && Date.now() - made.mtimeMs > OLD_MS;
-}
 
 async function openUp(directory: string): Promise<void> {
   await chmod(directory, 0o700);

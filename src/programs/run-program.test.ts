@@ -1,6 +1,16 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -185,6 +195,10 @@ describe("how it can end", () => {
     expect(heard.stdout).toEqual(["ready", "bye"]);
   });
 
+  test("well, though its timeout is a year", async () => {
+    expect(await runScript("", { root, timeoutMs: 365 * 24 * 3_600_000 }).result).toMatchObject({ code: 0 });
+  });
+
   test("by its timeout", async () => {
     await rejects(runScript("setInterval(() => {}, 1000)", { root, timeoutMs: 300 }).result, {
       ...{ code: "unavailable", message: expect.stringContaining("longer than 0.3 s") },
@@ -281,6 +295,16 @@ describe("when the worker is gone", () => {
     } finally {
       run.worker.kill("SIGKILL");
     }
+  });
+
+  test("a place that somebody else has made is not believed", async () => {
+    const run = await startWorker("a");
+    const [name] = readdirSync(root);
+    await kill(run, true);
+    renameSync(join(root, name!), join(root, "elsewhere"));
+    symlinkSync("elsewhere", join(root, name!));
+    expect(await killLeftovers(root)).toEqual({ removed: [] });
+    for (const pid of run.family) process.kill(pid, "SIGKILL");
   });
 
   test("what another host or container left is not ours to judge, what an earlier boot left is", async () => {

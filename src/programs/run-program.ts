@@ -64,7 +64,7 @@ export interface ResourceLimits {
 }
 
 export interface ProgramContext extends CallContext {
-  /** A line without its end, masked and bounded, as soon as it is whole. Must not throw. */
+  /** A line without its end, masked and bounded, as soon as it is whole. An exception would be the process's. */
   line(stream: "stdout" | "stderr", text: string): void;
 }
 
@@ -295,7 +295,8 @@ function stopper(signal: AbortSignal, timeoutMs: number) {
   const onAbort = () => because("cancel");
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
-  const timer = setTimeout(() => because("timeout"), timeoutMs);
+  // A timer of more than 24 days would ring at once.
+  const timer = setTimeout(() => because("timeout"), Math.min(timeoutMs, 2 ** 31 - 1));
   return {
     asked,
     why: () => why,
