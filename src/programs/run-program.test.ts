@@ -109,6 +109,14 @@ describe("how it can end", () => {
     expect(await runScript("process.exit(3)", { root, accept: [0, 3] }).result).toMatchObject({ code: 3 });
   });
 
+  test("at once, and what it said is heard", async () => {
+    const runs = Array.from({ length: 30 }, (_, n) =>
+      runScript("", { root, owner: String(n), argv: ["echo", "heard"] }),
+    );
+    await Promise.all(runs.map(({ result }) => result));
+    expect(runs.map(({ heard }) => heard.stdout)).toEqual(runs.map(() => ["heard"]));
+  });
+
   test("with another code: its last words are in the error, without secrets", async () => {
     const { heard, result } = runScript('console.error("the key is hunter2!"); process.exit(2)', {
       root,

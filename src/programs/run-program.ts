@@ -143,13 +143,13 @@ async function runIn(place: Place, token: string, spec: ProgramSpec, ctx: Progra
   const tree = { token, session: child.pid };
   const stop = stopper(ctx.signal, spec.timeoutMs);
   const quoted: string[] = [];
-  let lines: Lines[] = [];
+  // Before anything is waited for: what a program says that has ended and that nobody listens to, Node drops.
+  const lines = listen(child, { ...USUAL_LINES, ...spec.lines }, mask, (stream, text) => {
+    if (stream === "stderr" && text.trim() !== "" && quoted.push(text) > QUOTED) quoted.shift();
+    ctx.line(stream, text);
+  });
   try {
     await notePid(place, child.pid!);
-    lines = listen(child, { ...USUAL_LINES, ...spec.lines }, mask, (stream, text) => {
-      if (stream === "stderr" && text.trim() !== "" && quoted.push(text) > QUOTED) quoted.shift();
-      ctx.line(stream, text);
-    });
     // A program that does not read its input is none of our business.
     child.stdin.on("error", () => {});
     child.stdin.end(spec.stdin ?? "");
