@@ -126,7 +126,7 @@ describe("looking at events", () => {
     await acceptDeliveries(db(), "broker", [
       { routingKey: "org.example.x", messageId: "a", content: Buffer.from("{}") },
     ]);
-    await judgeEvents(db(), { rules: [rule("by-topic")], now: now(), meant: (_, topic) => topic.endsWith(".y") });
+    await judgeEvents(db(), { rules: [rule("by-topic")], now: now(), meant: async (_, topic) => topic.endsWith(".y") });
     expect(await states()).toEqual({});
   });
 });

@@ -89,7 +89,7 @@ export interface JudgeOptions {
   readonly rules: readonly Rule[];
   readonly now: Date;
   /** For rules that mean only some of what matches: `by_topic` those with a playbook. Default: all. */
-  meant?(rule: string, topic: string): boolean;
+  meant?(rule: string, topic: string): Promise<boolean>;
 }
 
 /** Events looked at in one transaction. */
@@ -173,7 +173,8 @@ async function judgeEvent(
   for (const rule of rules) {
     if (!rule.enabled) continue;
     const verdict = rule.judge(event);
-    if (verdict.matches === false || meant?.(rule.name, event.topic) === false) continue;
+    if (verdict.matches === false) continue;
+    if (meant !== undefined && !(await meant(rule.name, event.topic))) continue;
     const row = {
       event_id: event.id,
       rule: rule.name,

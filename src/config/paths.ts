@@ -13,6 +13,8 @@ const PATH_SETTINGS = [
   "bus.key_file",
   "automation.playbooks",
   "automation.inventory",
+  "automation.vault_password_file",
+  "automation.users.*.key_file",
   "rules.*.do.playbook.inventory",
   "targets.*.ca_file",
   "targets.*.directory",

@@ -29,7 +29,7 @@ export interface PlaybookAction {
   readonly name?: string | undefined;
   readonly user?: string | undefined;
   readonly inventory?: string | undefined;
-  readonly limit?: string | undefined;
+  readonly limit?: readonly string[] | undefined;
   readonly tags?: readonly string[] | undefined;
   readonly check: boolean;
   readonly secrets: Readonly<Record<string, SecretRef>>;

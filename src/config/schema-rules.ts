@@ -31,7 +31,11 @@ const playbook = z.strictObject({
     .describe("Below `automation.playbooks`. Default: the one that is called as the topic is."),
   user: ownName.optional().describe("The automation user it acts as, by its name in `automation.users`."),
   inventory: z.string().min(1).optional().describe("Default: `automation.inventory`."),
-  limit: z.string().min(1).max(1000).optional().describe("Hosts of the inventory."),
+  limit: z
+    .array(z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/, "is not the name of a host or a group"))
+    .min(1)
+    .optional()
+    .describe("Hosts or groups of the inventory. Default: all that its user may reach."),
   tags: z.array(z.string().min(1)).optional(),
   check: z.boolean().default(false).describe("Only say what would be changed."),
   secrets: z
@@ -111,11 +115,12 @@ export const automation = z
       .default(false)
       .describe("Run `<topic>.yml` of that directory for every event that has one, as loopabull did."),
     layout: z
-      .enum(["names", "directories"])
-      .default("names")
+      .enum(["name", "directories"])
+      .default("name")
       .describe("`org.example.thing.yml`, or `org/example/thing.yml`."),
     inventory: z.string().min(1).optional().describe("Inventory file or directory."),
-    vault_password: secret.optional().describe("Opens what ansible-vault has encrypted."),
+    vault_password_file: z.string().min(1).optional().describe("Opens what ansible-vault has encrypted."),
+    require_user: z.boolean().default(false).describe("Refuse playbooks whose rule names no automation user."),
     users: z
       .record(
         ownName,
@@ -125,10 +130,19 @@ export const automation = z
             .string()
             .regex(/^[a-z_][a-z0-9_-]{0,31}$/, "is not the name of an account")
             .describe("Remote account the playbook logs in as."),
-          key: secret.optional().describe("SSH private key."),
-          hosts: z.array(z.string().min(1).max(253)).min(1).describe("Where it may act; nothing else is reached."),
-          playbooks: z.array(z.string().min(1).max(300)).min(1).describe("What it may run; `*` within one name."),
-          commands: z.array(z.string().min(1).max(500)).default([]).describe("What it may run with sudo."),
+          key_file: z.string().min(1).optional().describe("SSH private key."),
+          hosts: z
+            .array(z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/, "is not the name of a host or a group"))
+            .min(1)
+            .describe("Hosts or groups of the inventory where it may act; Ansible is limited to them."),
+          playbooks: z
+            .array(z.string().min(1).max(300))
+            .min(1)
+            .describe("What it may run, below `automation.playbooks`; `*` is anything but a slash."),
+          commands: z
+            .array(z.string().min(1).max(500))
+            .default([])
+            .describe("What its sudo rule on the hosts allows: for requests and audits."),
           become: z.boolean().default(false).describe("May it become root by sudo, for those commands."),
         }),
       )

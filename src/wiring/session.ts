@@ -2,7 +2,7 @@
  * Opens what a command asks for, when it asks for it, and closes what was opened. Nothing else in Slipway knows how a
  * database, an engine, a cloud or a console comes to be.
  */
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { createOutput } from "../cli/output.ts";
 import type { GlobalOptions } from "../cli/program.ts";
 import type { Session } from "../cli/session.ts";
@@ -10,7 +10,7 @@ import type { Config, Environment } from "../config/index.ts";
 import type { Database } from "../database/index.ts";
 import type { Engine, EngineOptions } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
-import type { PlanningServices, Services, Tables } from "../workflows/index.ts";
+import type { PlanningServices, Playbooks, Services, Tables } from "../workflows/index.ts";
 import type { Events } from "./events.ts";
 import type { OpenTargets } from "./targets.ts";
 
@@ -105,6 +105,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
         freeze: settings.freeze.map(({ from, until, reason, systems }) => ({
           ...{ from: Date.parse(from), until: Date.parse(until), reason, systems },
         })),
+        playbooks: playbooksOf(settings, environment),
         engine: () => engine ?? Promise.reject(new Error("events are acted on by a service")),
       },
     };
@@ -117,6 +118,11 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
       import("../workflows/index.ts"),
       config(),
     ]);
+    if (role === "service" && settings.automation.playbooks !== undefined) {
+      const { killLeftovers } = await import("../programs/private-place.ts");
+      const { removed } = await killLeftovers(join(resolve(settings.data_dir), "run"));
+      for (const { owner, killed } of removed) log.warn("a dead worker had left this behind", { owner, killed });
+    }
     const { concurrency } = settings.limits;
     const opened = await open<Services>({
       database: await database(),
@@ -192,6 +198,17 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     },
   };
   return session;
+}
+
+/** Below a directory of their own, with a name that is short: sockets in it have at most 107 bytes of path. */
+function playbooksOf(settings: Config, environment: Environment): Playbooks | undefined {
+  const { playbooks, layout, inventory, vault_password_file, require_user, users } = settings.automation;
+  if (playbooks === undefined) return undefined;
+  return {
+    ...{ directory: playbooks, layout, inventory, vaultPasswordFile: vault_password_file },
+    ...{ requireUser: require_user, users, root: join(resolve(settings.data_dir), "run"), path: environment.PATH },
+    secret: async (ref) => (await import("../config/secrets.ts")).resolveSecret(ref, environment),
+  };
 }
 
 function lazily<T>(make: () => Promise<T>): () => Promise<T> {

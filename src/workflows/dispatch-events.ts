@@ -9,12 +9,14 @@ import {
   type Order,
   takeDue,
 } from "../bus/dispatch.ts";
+import { BY_TOPIC } from "../config/index.ts";
 import type { Engine } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
 import { isTransient, reportOf } from "../lib/errors.ts";
 import { seconds } from "../lib/units.ts";
+import { playbookForTopic } from "../programs/playbooks/find-playbook.ts";
 import { handleEvent } from "./handle-event.ts";
-import type { ActingRule, FreezeWindow, Services } from "./services.ts";
+import type { ActingRule, Automation, FreezeWindow, Services } from "./services.ts";
 import type { Acted } from "./steps/act-on-event.ts";
 
 /** A look when nobody has told of anything: locks end without a word. */
@@ -30,7 +32,7 @@ export async function dispatchEvents(engine: Engine<Services>, services: Service
   const { db, automation } = services;
   const { rules } = automation;
   const now = services.now();
-  const judged = await judgeEvents(db, { rules, now });
+  const judged = await judgeEvents(db, { rules, now, meant: meantBy(automation) });
   await markEnded(db, await ended(engine, await lockHolders(db)));
   const orders = await takeDue(db, {
     rules,
@@ -39,6 +41,23 @@ export async function dispatchEvents(engine: Engine<Services>, services: Service
   });
   for (const order of orders) await start(engine, services, order);
   return { judged, started: orders.length };
+}
+
+/** Every event matches `by_topic`; those are meant that have a playbook. One look a topic and round. */
+export function meantBy({ playbooks }: Automation): (rule: string, topic: string) => Promise<boolean> {
+  const known = new Map<string, Promise<boolean>>();
+  return (rule, topic) => {
+    if (rule !== BY_TOPIC) return Promise.resolve(true);
+    if (playbooks === undefined) return Promise.resolve(false);
+    const found =
+      known.get(topic) ??
+      playbookForTopic(playbooks.directory, topic, playbooks.layout).then(
+        () => true,
+        () => false,
+      );
+    known.set(topic, found);
+    return found;
+  };
 }
 
 async function start(engine: Engine<Services>, services: Services, order: Order): Promise<void> {

@@ -9,6 +9,7 @@ import { minutes } from "../lib/units.ts";
 import { databaseRetry } from "./policies.ts";
 import type { Ctx, Services } from "./services.ts";
 import { type Acted, actOnEventStep } from "./steps/act-on-event.ts";
+import { type Played, playPlaybookStep } from "./steps/play-playbook.ts";
 
 export interface HandleInput {
   readonly eventId: string;
@@ -43,9 +44,12 @@ const readRuleStep = defineStep({
 
 export const handleEvent = defineWorkflow({
   name: "handle-event",
-  async run(flow: Flow<Services>, input: HandleInput): Promise<Acted> {
+  async run(flow: Flow<Services>, input: HandleInput): Promise<Acted | Played> {
     const { action, ...policy } = await flow.step(readRuleStep, { rule: input.rule }, { key: "read rule" });
-    if (action.kind === "playbook") throw new SlipwayError("unsupported", "playbooks cannot be run yet");
+    if (action.kind === "playbook") {
+      const { eventId, rule } = input;
+      return flow.step(playPlaybookStep(policy), { eventId, rule, action }, { key: "playbook" });
+    }
     return flow.step(actOnEventStep(policy), { eventId: input.eventId, action }, { key: action.kind });
   },
 });

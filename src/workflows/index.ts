@@ -30,6 +30,7 @@ export {
   type Automation,
   type FreezeWindow,
   NO_AUTOMATION,
+  type Playbooks,
 } from "./services.ts";
 export { type OfferRequest, type StartedOffer, startOffer } from "./start-offer.ts";
 export { choiceToCompare, choiceToHeal, healOnce, startReconcile } from "./start-reconcile.ts";

@@ -9,7 +9,7 @@ import type { OutboxTables } from "../bus/outbox.ts";
 import type { CatalogTables } from "../catalog/schema.ts";
 import type { Cloud } from "../clouds/cloud.ts";
 import type { PlanTarget, ReleaseState, System } from "../compose/index.ts";
-import type { Action, RuleConfig } from "../config/index.ts";
+import type { Action, Config, RuleConfig, SecretRef } from "../config/index.ts";
 import type { Engine, StepContext } from "../durable/index.ts";
 import type { ByteSourceOptions } from "../images/byte-source.ts";
 import type { CallContext } from "../lib/call.ts";
@@ -32,9 +32,29 @@ export type ActingRule = Rule<Action> & RuleConfig;
 export interface Automation {
   readonly rules: readonly ActingRule[];
   readonly freeze: readonly FreezeWindow[];
+  /** Undefined: no directory of playbooks is configured. */
+  readonly playbooks?: Playbooks | undefined;
   /** The engine that carries these runs out: a rule's run starts others, which are not its children. */
   engine(): Promise<Engine<Services>>;
 }
+
+/** Where playbooks are, and as whom they act. */
+export interface Playbooks {
+  readonly directory: string;
+  readonly layout: "name" | "directories";
+  readonly inventory?: string | undefined;
+  readonly vaultPasswordFile?: string | undefined;
+  readonly requireUser: boolean;
+  readonly users: Readonly<Record<string, AutomationUser>>;
+  /** Private directories of running playbooks are made here. */
+  readonly root: string;
+  /** The PATH programs are found in. */
+  readonly path?: string | undefined;
+  /** @throws SlipwayError `unauthenticated` */
+  secret(ref: SecretRef): Promise<string>;
+}
+
+export type AutomationUser = Config["automation"]["users"][string];
 
 /** Times are milliseconds since 1970. */
 export interface FreezeWindow {

@@ -16,14 +16,20 @@ const onPath = (program) => () =>
 const inTools = (path) => () => (existsSync(join(tools, path)) ? undefined : `${path} is not installed`);
 
 /** Suite → what it needs. A suite without an entry is a mistake, found below. */
+const RABBITMQ = [
+  () => (existsSync("/usr/lib/rabbitmq/bin/rabbitmq-server") ? undefined : "rabbitmq-server is not installed"),
+  onPath("openssl"),
+  inTools("python/bin/fedora-messaging"),
+];
+
 const NEEDS = {
   "disk-full.test.ts": [() => (process.getuid?.() === 0 ? undefined : "only root may mount a small file system")],
   "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
-  "rabbitmq.test.ts": [
-    () => (existsSync("/usr/lib/rabbitmq/bin/rabbitmq-server") ? undefined : "rabbitmq-server is not installed"),
-    onPath("openssl"),
-    inTools("python/bin/fedora-messaging"),
-  ],
+  "chaos-events.test.ts": RABBITMQ,
+  "playbooks.test.ts": [onPath("ansible-playbook"), onPath("ansible-runner"), onPath("ansible-vault"), onPath("ssh")],
+  "publishing.test.ts": RABBITMQ,
+  "rabbitmq.test.ts": RABBITMQ,
+  "takeover.test.ts": [onPath("ansible-playbook")],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "registry-clients.test.ts": [
     onPath("podman"),
