@@ -17,10 +17,22 @@ interface Published {
   readonly architecture: string;
   /** Distinguishes a second message for the same image, sent when late regions are there. */
   readonly edition: string;
+  /** Default: `USUAL_STYLE`. */
+  readonly style?: MessageStyle | undefined;
 }
 
 export const APP = "fedora-image-uploader";
 const BASE = "fedora_image_uploader.published.v1";
+
+/** How an installation wants its announcements. */
+export interface MessageStyle {
+  /** With `{cloud}`, `{kind}`, `{subvariant}`, `{arch}`, `{release}`; a container's repository is its subvariant. */
+  readonly topic: string;
+  /** The older `fedimg.image.publish` as well, one for each region. */
+  readonly fedimg: boolean;
+}
+
+export const USUAL_STYLE: MessageStyle = { topic: `${BASE}.{cloud}.{kind}.{subvariant}.{arch}`, fedimg: false };
 
 export function awsPublished(
   image: Published & { imageName: string; regions: Readonly<Record<string, string>>; sentAt: Date },
@@ -97,13 +109,14 @@ export function containerPublished(image: {
   tags: readonly string[];
   edition: string;
   sentAt: Date;
+  style?: MessageStyle | undefined;
 }): OutgoingMessage {
   const containers = image.registries.flatMap((registry) =>
     image.tags.map((tag) => `${registry}/${image.repository}:${tag}`),
   );
   return {
     id: messageId("container", image.composeId, image.repository, image.edition),
-    topic: `${BASE}.container.${image.kind}.${topicWord(image.repository)}`,
+    topic: topicFrom(image.style, { ...image, cloud: "container", subvariant: image.repository, arch: "" }),
     headers: {
       ...headers("container", image.sentAt),
       ...Object.fromEntries(containers.map((name) => [`fedora_messaging_container_${name}`, true])),
@@ -129,10 +142,49 @@ function message(
 ): OutgoingMessage {
   return {
     id: messageId(cloud, image.composeId, image.subvariant, image.architecture, subject, image.edition),
-    topic: [BASE, cloud, image.kind, topicWord(image.subvariant), topicWord(image.architecture)].join("."),
+    topic: topicFrom(image.style, { ...image, cloud, arch: image.architecture }),
     headers: headers(cloud, image.sentAt),
     body,
     summary,
+  };
+}
+
+function topicFrom(
+  style: MessageStyle = USUAL_STYLE,
+  values: { cloud: string; kind: string; subvariant: string; arch: string; release: number },
+): string {
+  const filled = style.topic.replace(/\{(\w+)\}/g, (_, name: string) =>
+    Object.hasOwn(values, name) ? topicWord(String(values[name as keyof typeof values])) : "",
+  );
+  // What has no architecture has no word for it.
+  return filled
+    .split(".")
+    .filter((word) => word !== "")
+    .join(".");
+}
+
+/**
+ * What fedimg told when an image was public in a region: one message each, for readers that know nothing else (the
+ * previous website's list, release engineering's statistics, testers).
+ */
+export function fedimgPublished(
+  image: Published & { imageName: string; volumeType: string; region: string; amiId: string; sentAt: Date },
+): OutgoingMessage {
+  const { imageName, region, amiId, composeId, architecture, volumeType } = image;
+  return {
+    id: messageId("fedimg", composeId, image.subvariant, architecture, imageName, region, amiId),
+    topic: "fedimg.image.publish",
+    headers: headersOf("base.message", image.sentAt),
+    body: {
+      architecture,
+      compose: composeId,
+      destination: region,
+      extra: { id: amiId, virt_type: "hvm", vol_type: volumeType },
+      image_name: imageName,
+      image_url: null,
+      service: "EC2",
+    },
+    summary: `${APP} published ${imageName} as ${amiId} in ${region}`,
   };
 }
 

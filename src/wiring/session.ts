@@ -100,6 +100,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
       },
       db: opened.kysely<Tables>(),
       attester: openAttester(settings, environment),
+      messages: settings.bus && { topic: settings.bus.published_topic, fedimg: settings.bus.fedimg_messages },
       automation: {
         rules: compiledRules(settings),
         freeze: settings.freeze.map(({ from, until, reason, systems }) => ({

@@ -50,6 +50,34 @@ test("an AMI that nobody can start is not announced; an Azure version is, becaus
   });
 });
 
+test("the topic is as the installation wants it, and what is empty has no word", () => {
+  const style = { topic: "images.{release}.{kind}.{cloud}.{arch}.{subvariant}", fedimg: false };
+  expect(announcement(facts, item, prepared(two), "active", sentAt, style)[0]).toMatchObject({
+    topic: "images.43.rc.aws.x86_64.Cloud_Base",
+    headers: { fedora_messaging_schema: "fedora_image_uploader.published.v1.aws" },
+  });
+  const container = { repository: "fedora", architectures: ["x86_64"], registries: [], tags: ["43"] };
+  expect(containerAnnouncement(facts, container, sentAt, style).topic).toBe("images.43.rc.container.fedora");
+});
+
+test("readers that know fedimg's messages get one for each region, where they are wanted", () => {
+  const style = { topic: "x.{cloud}", fedimg: true };
+  const [, ...older] = announcement(facts, { ...item, volumeType: "gp2" }, prepared(two), "active", sentAt, style);
+  expect(older.map(({ topic, body }) => [topic, body])).toEqual([
+    [
+      "fedimg.image.publish",
+      {
+        ...{ architecture: "x86_64", compose: facts.composeId, destination: "us-east-1", service: "EC2" },
+        ...{ image_name: "Fedora-Cloud-43", image_url: null },
+        extra: { id: "ami-1", virt_type: "hvm", vol_type: "gp2" },
+      },
+    ],
+    ["fedimg.image.publish", expect.objectContaining({ destination: "eu-west-1" })],
+  ]);
+  expect(new Set(older.map(({ id }) => id)).size).toBe(2);
+  expect(announcement(facts, item, prepared(two), "candidate", sentAt, style)).toEqual([]);
+});
+
 test("a directory on this host is nobody's news", () => {
   expect(announcement(facts, plannedImage({ cloud: "local" }), prepared(two), "active", sentAt)).toEqual([]);
 });

@@ -1,12 +1,23 @@
 /** From what was prepared to the message that readers know. Pure. */
 import type { OutgoingMessage } from "../bus/outbox.ts";
-import { awsPublished, azurePublished, containerPublished, gcpPublished } from "../bus/published.ts";
+import {
+  awsPublished,
+  azurePublished,
+  containerPublished,
+  fedimgPublished,
+  gcpPublished,
+  type MessageStyle,
+  USUAL_STYLE,
+} from "../bus/published.ts";
 import type { PlannedImage } from "../compose/index.ts";
+import type { ImageSpec } from "../model.ts";
 import type { Prepared, ReleaseFacts } from "./groups.ts";
 
 /** What a message says of a planned image. */
 export type Announced = Pick<PlannedImage, "cloud" | "arch" | "name" | "definition" | "version" | "family"> & {
   readonly artifact: Pick<PlannedImage["artifact"], "subvariant">;
+  /** AWS's; gp3 if absent, as everywhere. */
+  readonly volumeType?: string | undefined;
 };
 
 /**
@@ -22,6 +33,7 @@ export function announcement(
   prepared: Pick<Prepared, "target" | "images">,
   state: "active" | "candidate",
   sentAt: Date,
+  style: MessageStyle = USUAL_STYLE,
 ): OutgoingMessage[] {
   const regions = Object.fromEntries(prepared.images.map((image) => [image.region, image.id]));
   const common = {
@@ -32,11 +44,15 @@ export function announcement(
     architecture: item.arch,
     edition: JSON.stringify([prepared.target, regions]),
     sentAt,
+    style,
   };
   switch (item.cloud) {
     case "aws":
       if (state === "candidate") return [];
-      return [awsPublished({ ...common, imageName: item.name, regions })];
+      return [
+        awsPublished({ ...common, imageName: item.name, regions }),
+        ...(style.fedimg ? fedimgMessages(item, common, regions) : []),
+      ];
     case "azure": {
       const { definition, version } = item;
       if (definition === undefined || version === undefined) return [];
@@ -56,6 +72,22 @@ export function announcement(
   }
 }
 
+export function withVolume<T extends object>(item: T, spec: ImageSpec): T & { volumeType: string | undefined } {
+  return { ...item, volumeType: spec.aws?.volume?.type };
+}
+
+/** Its readers know a file's name, and volumes by their type. */
+function fedimgMessages(
+  item: Announced,
+  common: Omit<Parameters<typeof fedimgPublished>[0], "imageName" | "volumeType" | "region" | "amiId">,
+  regions: Readonly<Record<string, string>>,
+): OutgoingMessage[] {
+  const volumeType = item.volumeType ?? "gp3";
+  return Object.entries(regions).map(([region, amiId]) =>
+    fedimgPublished({ ...common, imageName: item.name, volumeType, region, amiId }),
+  );
+}
+
 export function containerAnnouncement(
   facts: ReleaseFacts,
   container: {
@@ -65,8 +97,10 @@ export function containerAnnouncement(
     tags: readonly string[];
   },
   sentAt: Date,
+  style: MessageStyle = USUAL_STYLE,
 ): OutgoingMessage {
   return containerPublished({
+    style,
     composeId: facts.composeId,
     kind: facts.kind,
     release: facts.releaseNumber,

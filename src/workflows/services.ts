@@ -6,6 +6,7 @@ import type { Kysely } from "kysely";
 import type { SigningKey, VerifyingKey } from "../attestations/index.ts";
 import type { DispatchTables } from "../bus/dispatch.ts";
 import type { OutboxTables } from "../bus/outbox.ts";
+import type { MessageStyle } from "../bus/published.ts";
 import type { CatalogTables } from "../catalog/schema.ts";
 import type { Cloud } from "../clouds/cloud.ts";
 import type { PlanTarget, ReleaseState, System } from "../compose/index.ts";
@@ -23,6 +24,8 @@ export type Tables = CatalogTables & OutboxTables & DispatchTables;
 export interface Services extends PlanningServices {
   readonly db: Kysely<Tables>;
   readonly attester: Attester;
+  /** How announcements are written; as readers know them, if absent. */
+  readonly messages?: MessageStyle | undefined;
   readonly automation: Automation;
 }
 

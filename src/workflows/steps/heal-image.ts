@@ -4,7 +4,7 @@ import { defineStep } from "../../durable/index.ts";
 import { errorFrom, isTransient, reportOf } from "../../lib/errors.ts";
 import { hours, minutes } from "../../lib/units.ts";
 import type { CloudImage, ErrorLike, Region } from "../../model.ts";
-import { announcement } from "../announcements.ts";
+import { announcement, withVolume } from "../announcements.ts";
 import { cloudRetry, databaseRetry } from "../policies.ts";
 import type { Ctx } from "../services.ts";
 import type { LookedAt } from "./look-at-images.ts";
@@ -94,7 +94,14 @@ export const recordHealedStep = defineStep({
     };
     const messages =
       healed.images.some((one) => one.state === "active") && open.length > 0
-        ? announcement(facts, item, { target, images: open }, "active", ctx.services.now())
+        ? announcement(
+            facts,
+            withVolume(item, spec),
+            { target, images: open },
+            "active",
+            ctx.services.now(),
+            ctx.services.messages,
+          )
         : [];
     await ctx.services.db.transaction().execute(async (tx) => {
       for (const one of [...healed.images, ...adopt]) await recordImage(tx, place, one);

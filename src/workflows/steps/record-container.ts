@@ -32,7 +32,8 @@ export const recordContainerStep = defineStep({
       digest,
       address: services.targets.facts(target).address,
     }));
-    const message = containerAnnouncement(facts, { repository, architectures, registries, tags }, services.now());
+    const said = { repository, architectures, registries, tags };
+    const message = containerAnnouncement(facts, said, services.now(), services.messages);
     await services.db.transaction().execute(async (tx) => {
       for (const { target, address, digest } of registries) {
         await recordContainer(

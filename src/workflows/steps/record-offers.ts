@@ -5,7 +5,7 @@ import { setContainerState } from "../../catalog/offers.ts";
 import { defineStep } from "../../durable/index.ts";
 import { minutes } from "../../lib/units.ts";
 import type { CloudImage, LifecycleState } from "../../model.ts";
-import { announcement, containerAnnouncement } from "../announcements.ts";
+import { announcement, containerAnnouncement, withVolume } from "../announcements.ts";
 import type { ChosenContainer, ChosenImage } from "../chosen.ts";
 import { databaseRetry } from "../policies.ts";
 import type { Ctx } from "../services.ts";
@@ -85,7 +85,10 @@ function imageMessages(ctx: Ctx, { event, images, offerSeconds }: RecordOffersIn
       ...(spec.family === undefined ? {} : { family: spec.family }),
     };
     const all = chosen.images.map((image) => changed.find((one) => one.region === image.region) ?? image);
-    return [...announcement(facts, item, { target, images: all }, "active", sentAt), said];
+    return [
+      ...announcement(facts, withVolume(item, spec), { target, images: all }, "active", sentAt, ctx.services.messages),
+      said,
+    ];
   });
 }
 
@@ -107,7 +110,12 @@ function containerMessages(ctx: Ctx, { event, containers }: RecordOffersInput): 
     const { facts, repository, architectures, tags, floating } = chosen[0]!;
     const registries = chosen.map((one) => ({ address: one.registry, digest: one.digest }));
     const all = [...new Set([...tags, ...floating])];
-    return containerAnnouncement(facts, { repository, architectures, registries, tags: all }, sentAt);
+    return containerAnnouncement(
+      facts,
+      { repository, architectures, registries, tags: all },
+      sentAt,
+      ctx.services.messages,
+    );
   });
   return [...announced, ...said];
 }

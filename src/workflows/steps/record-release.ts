@@ -4,7 +4,7 @@ import { recordSpec } from "../../catalog/offers.ts";
 import type { PlannedImage } from "../../compose/index.ts";
 import { defineStep } from "../../durable/index.ts";
 import { minutes } from "../../lib/units.ts";
-import { announcement } from "../announcements.ts";
+import { announcement, withVolume } from "../announcements.ts";
 import type { Prepared, ReleaseFacts } from "../groups.ts";
 import { placementOf, versionOf } from "../placements.ts";
 import { databaseRetry } from "../policies.ts";
@@ -31,7 +31,7 @@ export const recordReleaseStep = defineStep({
     const { facts, released } = input;
     const sentAt = ctx.services.now();
     const messages = released.flatMap(({ item, prepared, state }) =>
-      announcement(facts, item, prepared, state, sentAt),
+      announcement(facts, withVolume(item, prepared.spec), prepared, state, sentAt, ctx.services.messages),
     );
     await ctx.services.db.transaction().execute(async (tx) => {
       for (const { item, prepared, state } of released) {
