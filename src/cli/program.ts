@@ -172,6 +172,30 @@ COMPOSE is the URL or the path of a compose/ directory.`,
       run(command, async (session) => (await import("./commands/rules.ts")).testRules(session, file)),
     );
 
+  const automation = program.command("automation").description("accounts that playbooks act as");
+  automation
+    .command("request")
+    .argument("<user>", "its name in automation.users")
+    .description("write the form that asks for an automation user, or for more for one: for review, changes nothing")
+    .requiredOption("--purpose <text>", "why it is needed")
+    .requiredOption("--hosts <names...>", "where it acts")
+    .requiredOption("--playbooks <paths...>", "what it runs, below the directory of playbooks")
+    .option("--commands <paths...>", "what it runs with sudo, absolute and with arguments", [])
+    .option("--account <name>", "account on the hosts (default: slipway_<user>)")
+    .option("--out <file>", "write it there instead of printing it")
+    .action((user, options, command) =>
+      run(command, async (session) => (await import("./commands/automation.ts")).request(session, user, options)),
+    );
+  automation
+    .command("audit")
+    .description("every playbook that was run, in whose name, about what, with which result")
+    .option("--user <name>", "only this automation user")
+    .option("--since <when>", "30m, 2h, 3d or a time (default: all that is remembered)")
+    .option("--limit <count>", "at most so many", "100")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/automation.ts")).audit(session, options)),
+    );
+
   program
     .command("demo")
     .description("release a sample compose to simulated clouds and leave the console open")

@@ -1,3 +1,4 @@
+import type { EventEmitter } from "node:events";
 import { Kysely, PostgresDialect } from "kysely";
 import pg from "pg";
 import type { Log } from "../lib/call.ts";
@@ -116,6 +117,17 @@ function keptUp(first: EmbeddedServer, options: OpenDatabaseOptions): KeptUp {
   };
 }
 
+/**
+ * A server that is killed in the middle of a write leaves "write EPIPE", which libraries that try again after a lost
+ * connection do not know for one: DBOS ended runs with it. The words are those that all of them know.
+ */
+function sayItIsGone(client: pg.PoolClient): void {
+  const { stream } = (client as unknown as { connection: { stream: EventEmitter } }).connection;
+  stream.prependListener("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") error.message = `the server closed the connection unexpectedly (${error.message})`;
+  });
+}
+
 /** Connects to a server that runs. `release` is called once, after the last connection was ended. */
 export async function connect(
   url: string,
@@ -129,7 +141,10 @@ export async function connect(
     const idle = Math.min(IDLE_IN_TRANSACTION_MS, timeoutMs ?? IDLE_IN_TRANSACTION_MS);
     const pool = new pg.Pool({ ...config, ...limits, max, idle_in_transaction_session_timeout: idle });
     // The pool listens to those that are idle only. One that is ended while it is used tells its next query.
-    pool.on("connect", (client) => client.on("error", () => {}));
+    pool.on("connect", (client) => {
+      client.on("error", () => {});
+      sayItIsGone(client);
+    });
     // Idle connections break when the server restarts. Without a listener that would end the process.
     pool.on("error", (error) => log.warn("lost a connection to the database", { error: error.message }));
     return pool;

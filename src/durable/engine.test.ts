@@ -1,3 +1,5 @@
+import type { Socket } from "node:net";
+import type pg from "pg";
 import { afterEach, expect, test } from "vitest";
 import type { Database } from "../database/index.ts";
 import { type Engine, openEngine, type RunEvent } from "./index.ts";
@@ -167,4 +169,31 @@ test("closing hands what runs to the next engine", async () => {
   const next = await engineOn(database);
   expect(await next.result("h")).toBe("waited");
   expect(await effects(database)).toEqual(["before", "long began", "long began", "after"]);
+});
+
+test("runs go on when connections break in the middle of a write", async () => {
+  const database = await storyDatabase();
+  opened.push(database);
+  const sockets = new Set<Socket>();
+  const watched = (pool: pg.Pool) => {
+    pool.on("connect", (client) => {
+      sockets.add((client as unknown as { connection: { stream: Socket } }).connection.stream);
+    });
+    return pool;
+  };
+  watched(database.pool);
+  // What the steps do themselves is not the engine's to try again.
+  const calm = database.newPool(4);
+  opened.push({ close: () => calm.end() });
+  const shaken = { ...database, newPool: (...args: [number, number?]) => watched(database.newPool(...args)) };
+  const engine = await engineOn(shaken, { services: { ...storyOptions(database).services, pool: calm } });
+  const ids = Array.from({ length: 8 }, (_, n) => `broken-${n}`);
+  const handles = [];
+  for (const runId of ids) handles.push(await engine.start(story, null, { runId, queue: "stories" }));
+  for (let round = 0; round < 15; round++) {
+    await new Promise((resolve) => setTimeout(resolve, 15));
+    for (const socket of sockets) socket.destroy(Object.assign(new Error("write EPIPE"), { code: "EPIPE" }));
+    sockets.clear();
+  }
+  for (const handle of handles) expect(await handle.result()).toEqual(STORY_RESULT);
 });

@@ -52,6 +52,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
   let working: Working | undefined;
   let beginning: Promise<void> | undefined;
   let minder: NodeJS.Timeout | undefined;
+  let suspects: ReadonlyMap<string, string> = new Map();
   let closing: Promise<void> | undefined;
 
   await database.migrate("durable", migrations);
@@ -171,12 +172,35 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
     for (const { id } of rows) working?.executions.stop(id, cancelledError(id));
   }
 
-  /** Looks after what is due twice per lease: executors that are gone, a service that is gone, missed cancels. */
+  /**
+   * Puts back what DBOS holds for being worked on here and nobody works on: a checkpoint that was written while its
+   * connection broke looks, when it is written again, like somebody else's, and the run is left. Twice seen is sure: a
+   * run is not among the executions for the moment in which it begins, and for the one in which its end is written.
+   */
+  async function rescueOrphans({ executions }: Working): Promise<void> {
+    const { rows } = await pool.query<{ id: string; telling: string; queue: string }>(
+      `SELECT w.workflow_uuid AS id, w.owner_xid || ' ' || w.updated_at AS telling, r.queue
+       FROM dbos.workflow_status w JOIN runs r ON r.id = w.workflow_uuid
+       WHERE w.executor_id = $1 AND w.status = 'PENDING'`,
+      [executorId],
+    );
+    const here = new Set(executions.running());
+    const left = rows.filter(({ id }) => !here.has(id));
+    for (const { id, telling, queue } of left) {
+      if (suspects.get(id) !== telling) continue;
+      log.warn("a run was left by whoever worked on it, and is put back", { run: id });
+      await client.resumeWorkflow(id, { queueName: queue });
+    }
+    suspects = new Map(left.map(({ id, telling }) => [id, telling]));
+  }
+
+  /** Looks after what is due twice per lease: executors that are gone, a service that is gone, missed cancels, orphans. */
   async function mind(): Promise<void> {
     try {
       if (working) {
         await working.lease.sweep();
         await stopCancelled();
+        await rescueOrphans(working);
       } else if (!(await serviceIsUp())) {
         log.info("no service is up any more: this command goes on itself");
         beginning = beginWorking();

@@ -16,7 +16,9 @@ const STATES: Readonly<Record<string, RunState>> = {
 
 const RUNS = `SELECT r.id, r.workflow, r.title, r.labels, r.parent, r.root, r.queue, r.error, w.status, w.executor_id,
     (extract(epoch FROM r.created_at) * 1000)::float8 AS created_at,
-    w.started_at_epoch_ms::float8 AS started_at, w.completed_at::float8 AS ended_at
+    w.started_at_epoch_ms::float8 AS started_at, w.completed_at::float8 AS ended_at,
+    CASE WHEN r.error IS NULL AND w.status = 'ERROR'
+      THEN (SELECT o.error FROM dbos.workflow_output o WHERE o.workflow_uuid = r.id) END AS said
   FROM runs r LEFT JOIN dbos.workflow_status w ON w.workflow_uuid = r.id`;
 
 interface RunRow {
@@ -28,6 +30,8 @@ interface RunRow {
   readonly root: string;
   readonly queue: string;
   readonly error: ErrorReport | null;
+  /** What DBOS kept of it, where we could not write it down ourselves: the database was away at that moment. */
+  readonly said: string | null;
   readonly status: string | null;
   readonly executor_id: string | null;
   readonly created_at: number;
@@ -104,8 +108,17 @@ function runView(row: RunRow): RunView {
     ...(row.started_at === null ? {} : { startedAt: row.started_at }),
     ...(row.ended_at === null ? {} : { endedAt: row.ended_at }),
     ...(state === "running" && row.executor_id !== null ? { executor: row.executor_id } : {}),
-    ...(state === "failed" ? { error: row.error ?? GAVE_UP } : {}),
+    ...(state === "failed" ? { error: row.error ?? reportIn(row.said) ?? GAVE_UP } : {}),
   };
+}
+
+function reportIn(said: string | null): ErrorReport | undefined {
+  try {
+    const { json } = JSON.parse(said ?? "null") as { json: { report?: ErrorReport; message?: string } };
+    return json.report ?? (json.message === undefined ? undefined : { code: "unknown", message: json.message });
+  } catch {
+    return undefined;
+  }
 }
 
 // DBOS stops a run that was taken over a hundred times: it kills whoever works on it.

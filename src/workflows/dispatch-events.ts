@@ -70,7 +70,7 @@ async function start(engine: Engine<Services>, services: Services, order: Order)
       runId,
       queue: rule?.action.kind === "playbook" ? "playbooks" : "events",
       title: `${name} ← ${eventId}`.slice(0, 200),
-      labels: { event: eventId.slice(0, 200), rule: name },
+      labels: { event: eventId.slice(0, 200), rule: name, ...whoActs(rule) },
     });
   } catch (error) {
     // It is taken again; nothing is lost.
@@ -80,6 +80,14 @@ async function start(engine: Engine<Services>, services: Services, order: Order)
   }
   await markStarted(db, [order]);
 }
+
+/** By which audits find what was done in whose name. */
+function whoActs(rule: ActingRule | undefined): Readonly<Record<string, string>> {
+  return rule?.action.kind === "playbook" ? { acts: "playbook", user: rule.action.user ?? NOBODY } : {};
+}
+
+/** Stands for no automation user in labels. */
+export const NOBODY = "-";
 
 /** Those whose run has ended, with all that it has started. */
 async function ended(engine: Engine<Services>, runIds: readonly string[]): Promise<string[]> {

@@ -10,7 +10,7 @@ export { askPreflight } from "./ask-preflight.ts";
 export { type AttestOutcome, attestImages, startAttest } from "./attest-images.ts";
 export { type Choice, choose, readChosen } from "./chosen.ts";
 export { composeLocation } from "./compose-files.ts";
-export { type DispatchLoop, dispatchEvents, dispatchUntilClosed } from "./dispatch-events.ts";
+export { type DispatchLoop, dispatchEvents, dispatchUntilClosed, NOBODY } from "./dispatch-events.ts";
 export type { Drift } from "./drift.ts";
 export type * from "./groups.ts";
 export { type HandleInput, handleEvent } from "./handle-event.ts";
@@ -37,5 +37,6 @@ export { choiceToCompare, choiceToHeal, healOnce, startReconcile } from "./start
 export { type Inspected, inspectCompose, type StartedRelease, startRelease } from "./start-release.ts";
 export { compareImages } from "./steps/compare-images.ts";
 export { lookAtChosen } from "./steps/look-at-images.ts";
+export type { Played } from "./steps/play-playbook.ts";
 export type { BytesWanted } from "./verify-bytes.ts";
 export { type Verdict, verifyImages } from "./verify-images.ts";
