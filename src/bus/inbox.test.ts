@@ -135,3 +135,14 @@ test("two processes that accept the same do not stand in each other's way", asyn
   expect(one.fresh.length + other.fresh.length).toBe(50);
   expect(one.repeated + other.repeated).toBe(50);
 });
+
+test("events are in the order in which they came, whatever their ids", async () => {
+  const ids = ["b", "10", "9", "a", "2"];
+  await acceptDeliveries(
+    db(),
+    "broker",
+    ids.map((id) => delivery(id)),
+  );
+  const kept = await listEvents(db(), { limit: 10 });
+  expect(kept.reverse().map(({ id }) => id)).toEqual(ids);
+});

@@ -142,8 +142,9 @@ async function insertEvents(
   const inserted = await tx
     .insertInto("inbox")
     .values(
-      // In one order everywhere: two processes with the same events must not wait for each other.
-      [...first.values()].sort(byId).map((event) => ({
+      // In the order of arrival, which is the order they are dispatched in. Two processes with the same events in another
+      // order may wait for each other; the database then ends one, and it tries again.
+      [...first.values()].map((event) => ({
         id: event.id,
         source,
         topic: event.topic,
@@ -263,8 +264,4 @@ export async function listEvents(
     deliveries: row.deliveries,
     dispatched: row.dispatched_at !== null,
   }));
-}
-
-function byId(one: { readonly id: string }, other: { readonly id: string }): number {
-  return one.id < other.id ? -1 : 1;
 }

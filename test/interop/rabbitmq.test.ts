@@ -12,7 +12,7 @@ import { acceptDeliveries, type InboxTables, listEvents } from "../../src/bus/in
 import { BUS_MIGRATIONS } from "../../src/bus/schema.ts";
 import type { Database } from "../../src/database/index.ts";
 import { testDatabase } from "../../src/database/testing/postgres.ts";
-import { silent } from "../../src/lib/call.ts";
+import { type Log, silent } from "../../src/lib/call.ts";
 import { type Rabbit, startRabbit } from "./rabbitmq.ts";
 
 const tools = resolve(process.env.SLIPWAY_INTEROP_DIR ?? join(import.meta.dirname, "../../.interop"));
@@ -207,6 +207,32 @@ describe.skipIf(!hasRabbit)("RabbitMQ", () => {
     await isConnected(consumer);
     await publish({ id: "again", body: "{}" });
     await expect.poll(async () => (await events()).map(({ id }) => id), { timeout: 20_000 }).toEqual(["again"]);
+  });
+
+  test("what the broker has gathered while nobody consumed is worked off in order, over one connection", async () => {
+    await isConnected(await consume());
+    for (const consumer of opened.splice(0)) await consumer.close();
+    const gathered = Array.from({ length: 2000 }, (_, n) => ({ id: `waited-${n}`, body: `{"n": ${n}}` }));
+    await publish(...gathered);
+    expect(await left()).toBe(2000);
+    let connections = 0;
+    const log: Log = {
+      ...silent,
+      info(message) {
+        if (message.startsWith("connected")) connections++;
+      },
+    };
+    const consumer = await consumeEvents({
+      settings: { ...BASE, url: rabbit.url },
+      version: "0.0.0-test",
+      accept: (deliveries) => acceptDeliveries(db(), "broker", deliveries),
+      log,
+    });
+    opened.push(consumer);
+    await expect.poll(() => left(), { timeout: 30_000 }).toBe(0);
+    const kept = await listEvents(db(), { limit: 5000 });
+    expect(kept.reverse().map(({ id }) => id)).toEqual(gathered.map(({ id }) => id));
+    expect(connections).toBe(1);
   });
 
   test("what comes while the database is away is acknowledged when it is back", async () => {

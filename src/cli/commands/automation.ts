@@ -111,9 +111,14 @@ function form(
 
 function check(what: string, given: string, pattern: RegExp): void {
   if (pattern.test(given)) return;
-  throw new SlipwayError("invalid", `"${harmless(given).slice(0, 100)}" is not the name of ${what === "automation user" || what === "account" ? "an" : "a"} ${what}`, {
-    next: what === "command" ? "Write an absolute path, with its arguments, without anything for a shell." : undefined,
-  });
+  throw new SlipwayError(
+    "invalid",
+    `"${harmless(given).slice(0, 100)}" is not the name of ${what === "automation user" || what === "account" ? "an" : "a"} ${what}`,
+    {
+      next:
+        what === "command" ? "Write an absolute path, with its arguments, without anything for a shell." : undefined,
+    },
+  );
 }
 
 export interface AuditOptions {
