@@ -144,6 +144,26 @@ export const CATALOG_MIGRATIONS = [
       create index attestations_subject on attestations (subject_id, confirmed_at desc);
     `,
   },
+  {
+    name: "catalog-0004-held-offers",
+    up: `
+      -- What is there, could be offered and is not, because of a freeze window.
+      create table held_offers (
+        compose_id text not null,
+        system text not null,
+        group_id text not null,
+        -- What to promote: {images, containers}.
+        choice jsonb not null,
+        reason text not null,
+        until_at timestamptz not null,
+        held_at timestamptz not null default now(),
+        -- The run that offers it.
+        offered_by text,
+        primary key (compose_id, system, group_id)
+      );
+      create index held_offers_open on held_offers (until_at) where offered_by is null;
+    `,
+  },
 ] as const;
 
 export interface CatalogTables {
@@ -156,6 +176,18 @@ export interface CatalogTables {
   attestations: AttestationTable;
   transfers: TransferTable;
   transfer_acks: TransferAckTable;
+  held_offers: HeldOfferTable;
+}
+
+export interface HeldOfferTable {
+  compose_id: string;
+  system: string;
+  group_id: string;
+  choice: ColumnType<{ readonly images: readonly Json[]; readonly containers: readonly string[] }, string, string>;
+  reason: string;
+  until_at: Date;
+  held_at: Generated<Date>;
+  offered_by: string | null;
 }
 
 export interface ImageVersionTable {

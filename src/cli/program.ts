@@ -372,6 +372,7 @@ function addImages(program: Command, run: Run): void {
     .option("--system <name>", "only of this system")
     .option("--target <name>", "only in this target")
     .option("--allow-missing", "offer what there is although a region lacks it")
+    .option("--despite-freeze", "in a freeze window too")
     .option("--dry-run", "say what would be offered")
     .action((what, options, command) =>
       run(command, async (session) => (await offers()).promote(session, what, options)),

@@ -15,6 +15,7 @@ import type { Log } from "../lib/call.ts";
 import { isTransient, reportOf } from "../lib/errors.ts";
 import { seconds } from "../lib/units.ts";
 import { playbookForTopic } from "../programs/playbooks/find-playbook.ts";
+import { windowAt } from "./freeze.ts";
 import { handleEvent } from "./handle-event.ts";
 import type { ActingRule, Automation, FreezeWindow, Services } from "./services.ts";
 import type { Acted } from "./steps/act-on-event.ts";
@@ -106,15 +107,10 @@ async function hasEnded(engine: Engine<Services>, runId: string): Promise<boolea
   return true;
 }
 
-/** The reason of the window that a rule is in. */
-export function frozenNow(windows: readonly FreezeWindow[], rule: ActingRule, now: Date): string | undefined {
+/** The reason of the window that a rule is in. A rule for all systems is in every one. */
+function frozenNow(windows: readonly FreezeWindow[], rule: ActingRule, now: Date): string | undefined {
   const system = "system" in rule.action ? rule.action.system : undefined;
-  return windows.find(
-    ({ from, until, systems }) =>
-      from <= now.getTime() &&
-      now.getTime() < until &&
-      (systems === undefined || system === undefined || systems.includes(system)),
-  )?.reason;
+  return windowAt(windows, now, system)?.reason;
 }
 
 export interface DispatchLoop {

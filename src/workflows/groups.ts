@@ -59,6 +59,8 @@ export interface GroupOutcome {
   readonly targets: readonly TargetOutcome[];
   /** Seconds from the first to the last image of the group being offered; absent if nothing was. */
   readonly offerSeconds?: number;
+  /** It could be offered and is not: a freeze window. Milliseconds since 1970. */
+  readonly held?: { readonly until: number; readonly reason: string };
   /** What could not be attested although a key is configured; `slipway images attest` makes up for it. */
   readonly unattested?: ErrorLike;
 }

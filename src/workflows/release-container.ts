@@ -10,6 +10,7 @@ import type { IndexEntry } from "../registries/registry.ts";
 import { attest } from "./attest.ts";
 import type { ContainerGroup, GroupOutcome, TargetOutcome } from "./groups.ts";
 import type { Services } from "./services.ts";
+import { holdOfferStep, lookAtFreezeStep } from "./steps/hold-offer.ts";
 import { joinIndexStep } from "./steps/join-index.ts";
 import { noteTagsStep } from "./steps/note-tags.ts";
 import { type Pushed, pushContainerStep } from "./steps/push-container.ts";
@@ -18,7 +19,7 @@ import { surveyContainerStep } from "./steps/survey-container.ts";
 
 export const releaseContainer = defineWorkflow({
   name: "release-container",
-  version: 3,
+  version: 4,
   async run(flow: Flow<Services>, group: ContainerGroup): Promise<GroupOutcome> {
     const { items, facts } = group;
     const first = items[0]!;
@@ -27,7 +28,10 @@ export const releaseContainer = defineWorkflow({
     const arches = [...new Set(items.map((item) => item.arch))];
     const versionTags = first.versionTag === undefined ? [] : [first.versionTag];
     const floating = first.tags ?? [];
-    const moving = group.releaseAs === "active" ? floating : [];
+    // Floating tags are the offer: in a freeze window they stay where they are.
+    const frozen = group.releaseAs === "active" ? await flow.step(lookAtFreezeStep, facts, { key: "freeze" }) : null;
+    const releaseAs = frozen === null ? group.releaseAs : "candidate";
+    const moving = releaseAs === "active" ? floating : [];
     const tags = [...versionTags, ...moving];
 
     const { there } = await flow.step(
@@ -67,14 +71,19 @@ export const releaseContainer = defineWorkflow({
       written.sort((a, b) => targets.indexOf(a.target) - targets.indexOf(b.target));
       await flow.step(
         recordContainerStep,
-        { facts, repository, architectures: arches, tags, state: group.releaseAs, floating, written },
+        { facts, repository, architectures: arches, tags, state: releaseAs, floating, written },
         { key: "record" },
       );
       const ids = written.map(({ target }) => containerId({ ...facts, target, repository }));
+      if (frozen !== null) {
+        const held = { ...frozen, ...facts, group: group.id, choice: { images: [], containers: ids } };
+        await flow.step(holdOfferStep, held, { key: "hold" });
+      }
       unattested = await attest(flow, { versions: [], containers: ids });
     }
     return {
       id: group.id,
+      ...(frozen === null ? {} : { held: frozen }),
       ...(unattested === undefined ? {} : { unattested }),
       targets: targets.map((target): TargetOutcome => {
         const error = failed.get(target);
@@ -83,7 +92,7 @@ export const releaseContainer = defineWorkflow({
           cloud: "registry",
           arch: arches.join(" "),
           name: tags.length > 0 ? `${repository}:${tags[0]}` : repository,
-          state: error === undefined ? group.releaseAs : "failed",
+          state: error === undefined ? releaseAs : "failed",
           regions: error === undefined ? { [repository]: written.find((one) => one.target === target)!.digest } : {},
           missing: [],
           sentBytes: sentTo(pushes, target),

@@ -18,6 +18,7 @@ import { versionOf } from "./placements.ts";
 import { registerEach } from "./register-each.ts";
 import type { Services } from "./services.ts";
 import { imageSpec } from "./specs.ts";
+import { holdOfferStep, lookAtFreezeStep } from "./steps/hold-offer.ts";
 import { nameRegionsStep } from "./steps/name-regions.ts";
 import { offerImagesStep, withdrawImagesStep } from "./steps/offer-images.ts";
 import { readBackStep } from "./steps/read-back.ts";
@@ -30,7 +31,7 @@ import { type Uploaded, uploadDiskStep } from "./steps/upload-disk.ts";
 
 export const releaseDisk = defineWorkflow({
   name: "release-disk",
-  version: 3,
+  version: 4,
   async run(flow: Flow<Services>, group: DiskGroup): Promise<GroupOutcome> {
     const journeys: Journey[] = [];
     for (const item of group.items) journeys.push({ item, spec: imageSpec(item, await regionsOf(flow, item)) });
@@ -154,6 +155,8 @@ async function offer(
   let offerSeconds: number | undefined;
   let refused: ErrorLike | undefined = verdict.met ? undefined : verdict.error;
   if (refused !== undefined) state = "candidate";
+  const frozen = state === "active" ? await flow.step(lookAtFreezeStep, group.facts, { key: "freeze" }) : null;
+  if (frozen !== null) state = "candidate";
   let toNobody: readonly string[] = [];
   let unattested: ErrorLike | undefined;
   if (state === "active") {
@@ -179,6 +182,14 @@ async function offer(
     const offered = released.filter((done) => done.state === "active").map((done) => done.prepared);
     await notify(flow, "offered", offered.map(whatIsNew));
     const versions = [...new Set(released.map(({ item }) => versionOf(group.facts, item).id))];
+    if (frozen !== null) {
+      const images = released.map(({ item, prepared }) => ({
+        versionId: versionOf(group.facts, item).id,
+        target: prepared.target,
+      }));
+      const held = { ...frozen, ...group.facts, group: group.id, choice: { images, containers: [] } };
+      await flow.step(holdOfferStep, held, { key: "hold" });
+    }
     unattested = await attest(flow, { versions, containers: [] });
     await tidy(flow, ready);
   }
@@ -189,6 +200,7 @@ async function offer(
     id: group.id,
     targets,
     ...(offerSeconds === undefined ? {} : { offerSeconds }),
+    ...(frozen === null ? {} : { held: frozen }),
     ...(unattested === undefined ? {} : { unattested }),
   };
 }

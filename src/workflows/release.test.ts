@@ -77,6 +77,7 @@ test("an image is made, offered in every region, recorded and announced with its
     "read-back",
     "register-image",
     "replicate-image",
+    "look-at-freeze",
     "offer-images",
     "record-release",
     "notify-subscribers",

@@ -1,4 +1,6 @@
 /** `images promote` and `images rollback`: what is a candidate becomes what users get, and back. */
+
+import { SlipwayError } from "../../lib/errors.ts";
 import {
   type Choice,
   choose,
@@ -6,8 +8,10 @@ import {
   type OfferOutcome,
   type OfferRequest,
   readChosen,
+  type Services,
   startOffer,
   whyNotPromoted,
+  windowAt,
 } from "../../workflows/index.ts";
 import { follow } from "../follow.ts";
 import { describeError, EXIT, type Paint, table } from "../output.ts";
@@ -23,13 +27,29 @@ interface CommonOptions {
 export async function promote(
   session: Session,
   names: readonly string[],
-  options: CommonOptions & { allowMissing?: boolean },
+  options: CommonOptions & { allowMissing?: boolean; despiteFreeze?: boolean },
 ): Promise<number> {
-  const { db } = await session.services();
+  const services = await session.services();
+  const { db } = services;
   const choice = await choose(db, names, options);
+  if (options.dryRun !== true && options.despiteFreeze !== true) await refuseInFreeze(services, choice);
   const allowMissing = options.allowMissing === true;
   if (options.dryRun === true) return rehearse(session, choice, "active", allowMissing);
   return carryOut(session, { verb: "promote", choice, allowMissing }, names);
+}
+
+/** @throws SlipwayError `conflict` while a window holds what is chosen */
+async function refuseInFreeze(services: Services, choice: Choice): Promise<void> {
+  const { images, containers } = await readChosen(services.db, choice);
+  const systems = new Set([...images, ...containers].map(({ facts }) => facts.system));
+  for (const system of systems) {
+    const window = windowAt(services.automation.freeze, services.now(), system);
+    if (window === undefined) continue;
+    throw new SlipwayError("conflict", `nothing of ${system} is offered now: ${window.reason}`, {
+      subject: `freeze window until ${new Date(window.until).toISOString()}`,
+      next: "Wait for its end, or offer it all the same with --despite-freeze.",
+    });
+  }
 }
 
 /** Takes back what was offered, in every cloud. Exit 77: some regions did not answer; a repeat does the rest. */

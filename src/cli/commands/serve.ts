@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Engine } from "../../durable/index.ts";
 import { SlipwayError } from "../../lib/errors.ts";
-import { healOnce, QUEUES, type Services } from "../../workflows/index.ts";
+import { healOnce, offerThawed, QUEUES, type Services } from "../../workflows/index.ts";
 import { EXIT } from "../output.ts";
 import type { Session } from "../session.ts";
 
@@ -23,7 +23,11 @@ export async function serve(session: Session, options: { listen?: string; queues
   if (consuming !== undefined) session.output.say("Consuming from the broker.");
   if (publishing !== undefined) session.output.say("Sending messages to the broker.");
   session.output.say("Waiting for work. Ctrl-C stops.");
-  await Promise.all([untilStopped(session.signal), healOnSchedule(session, engine, config.lifecycle.heal_every)]);
+  await Promise.all([
+    untilStopped(session.signal),
+    healOnSchedule(session, engine, config.lifecycle.heal_every),
+    config.freeze.length > 0 ? offerAfterFreezes(session, engine) : undefined,
+  ]);
   return EXIT.done;
 }
 
@@ -58,6 +62,21 @@ async function healOnSchedule(session: Session, engine: Engine<Services>, every:
       session.log.warn("could not look for late regions", { error });
     }
     await sleep(every, undefined, { signal: session.signal }).catch(() => undefined);
+  }
+}
+
+const FREEZE_LOOK_MS = 60_000;
+
+async function offerAfterFreezes(session: Session, engine: Engine<Services>): Promise<void> {
+  const services = await session.services();
+  while (!session.signal.aborted) {
+    try {
+      for (const runId of await offerThawed(engine, services))
+        session.log.info("offering what a freeze held", { runId });
+    } catch (error) {
+      session.log.warn("could not look for what a freeze held", { error });
+    }
+    await sleep(FREEZE_LOOK_MS, undefined, { signal: session.signal }).catch(() => undefined);
   }
 }
 
