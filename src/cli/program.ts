@@ -359,6 +359,13 @@ function addImages(program: Command, run: Run): void {
     .description("everything about one image")
     .action((name, _, command) => run(command, async (session) => (await commands()).showImage(session, name)));
   images
+    .command("why")
+    .argument("<name>", "an image's name, or a cloud's id")
+    .description("say what an image waits for: a freeze, a promotion, a region, a step")
+    .action((name, _, command) =>
+      run(command, async (session) => (await import("./commands/why.ts")).whyImage(session, name)),
+    );
+  images
     .command("amis")
     .description("region → AMI of the newest offered compose")
     .option("--compose <id>", "of this compose")

@@ -43,10 +43,16 @@ describe.skipIf(!hasRabbit)(`${EVENTS} events, seed ${SEED}`, () => {
     const url = postgres.urlOf("postgres");
     writeFileSync(
       join(directory, "slipway.yaml"),
-      `${YAML}console: { listen: off }\ndatabase: { url: { env: CHAOS_DATABASE } }\n` +
-        `bus: { url: { env: CHAOS_BROKER }, queue: chaos, topics: ["org.example.#"] }\n`,
+      `${YAML}console: { listen: off }\ndatabase: { url: { env: CHAOS_DATABASE } }\nbus: { fedora_messaging: bus.toml }\n`,
     );
-    const services = [0, 1].map((number) => service(directory, number, { url, broker: rabbit.url }));
+    // A quorum queue: the index of a classic one does not survive every kill of RabbitMQ 3.10, which then does not start.
+    writeFileSync(
+      join(directory, "bus.toml"),
+      `amqp_url = "${rabbit.url}"\n[qos]\nprefetch_count = 250\n[queues.chaos]\ndurable = true\nauto_delete = false\n` +
+        'exclusive = false\n[queues.chaos.arguments]\nx-queue-type = "quorum"\n' +
+        '[[bindings]]\nqueue = "chaos"\nexchange = "amq.topic"\nrouting_keys = ["org.example.#"]\n',
+    );
+    const services = [0, 1].map((number) => service(directory, number, url));
     const killed = { rabbit: 0, postgres: 0, service: 0 };
     let over = false;
 
@@ -85,7 +91,10 @@ describe.skipIf(!hasRabbit)(`${EVENTS} events, seed ${SEED}`, () => {
         over = true;
       });
       const begun = performance.now();
-      await publishAll(rabbit.url, EVENTS, (part) => over || kills() >= part * KILLS);
+      await publishAll(rabbit.url, EVENTS, (part) => {
+        if (broken !== undefined) throw broken;
+        return over || kills() >= part * KILLS;
+      });
       const published = performance.now();
       // The end of it happens under fire too.
       await query(url, "select count(*) from inbox where dispatched_at is not null", (count) => count >= EVENTS * 0.8);
@@ -132,7 +141,7 @@ describe.skipIf(!hasRabbit)(`${EVENTS} events, seed ${SEED}`, () => {
   });
 });
 
-function service(directory: string, number: number, at: { url: string; broker: string }) {
+function service(directory: string, number: number, url: string) {
   const home = join(directory, `service-${number}`);
   mkdirSync(home);
   let child: ChildProcess | undefined;
@@ -141,7 +150,7 @@ function service(directory: string, number: number, at: { url: string; broker: s
       const log = createWriteStream(join(home, "log"), { flags: "a" });
       child = spawn(process.execPath, [MAIN, "--config", join(directory, "slipway.yaml"), "--verbose", "serve"], {
         cwd: home,
-        env: { PATH: process.env.PATH, CHAOS_DATABASE: at.url, CHAOS_BROKER: at.broker, SLIPWAY_DATA_DIR: home },
+        env: { PATH: process.env.PATH, CHAOS_DATABASE: url, SLIPWAY_DATA_DIR: home },
         stdio: ["ignore", "pipe", "pipe"],
       });
       child.stdout!.pipe(log, { end: false });
@@ -171,6 +180,7 @@ async function publishAll(url: string, count: number, may: (part: number) => boo
   let channel: ConfirmChannel | undefined;
   const waiting = Array.from({ length: count }, (_, n) => n);
   while (waiting.length > 0) {
+    while (!may((count - waiting.length) / count)) await sleep(50);
     try {
       if (channel === undefined) {
         const connection = await connect(url);
@@ -183,7 +193,6 @@ async function publishAll(url: string, count: number, may: (part: number) => boo
         channel.setMaxListeners(0);
       }
       const batch = waiting.slice(0, Math.min(500, Math.ceil(count / 50)));
-      while (!may((count - waiting.length) / count)) await sleep(50);
       const through = channel;
       for (const n of batch) {
         const content = Buffer.from(JSON.stringify({ n, text: `event ${n}` }));

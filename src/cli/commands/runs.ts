@@ -7,6 +7,7 @@ import { describeError, duration, EXIT, type Paint, table } from "../output.ts";
 import type { Session } from "../session.ts";
 import { describeOffer, exitOfOffer } from "./offers.ts";
 import { asData, describeOutcome, exitOf } from "./release.ts";
+import { explainRun } from "./why.ts";
 
 const FOLLOW_LOG_MS = 500;
 
@@ -84,31 +85,7 @@ export async function watchRun(session: Session, id: string | undefined, options
 /** Says what a run waits for, or why it failed: the question asked at three in the morning. */
 export async function whyRun(session: Session, id: string | undefined, options: { last?: boolean }): Promise<number> {
   const engine = await session.engine("command");
-  const run = await engine.status(await runId(engine, id, options));
-  const steps = await engine.steps(run.id, { tree: true });
-  const open = steps.filter((step) => step.state === "running");
-  const failed = steps.filter((step) => step.state === "failed");
-  session.output.data({ run, running: open, failed }, (paint) => {
-    const lines = [`${stateOf(run.state, paint)}  ${run.title}`];
-    if (run.state === "waiting")
-      lines.push(`It waits in the queue "${run.queue}" for a worker. "slipway serve" is one.`);
-    for (const step of open) {
-      const since = duration(Date.now() - step.startedAt);
-      lines.push(
-        `${step.run}: ${paint.bold(step.name)} has been running for ${since}, attempt ${step.attempts.length}`,
-      );
-      const last = step.attempts.findLast((attempt) => attempt.error !== undefined);
-      if (last?.error !== undefined) lines.push(describeError(last.error, paint).trimEnd());
-    }
-    for (const step of failed) {
-      lines.push(`${step.run}: ${paint.bold(step.name)} failed after ${step.attempts.length} attempts`);
-      if (step.error !== undefined) lines.push(describeError(step.error, paint).trimEnd());
-    }
-    if (lines.length === 1)
-      lines.push(run.state === "done" ? "Nothing is in its way: it is done." : "No step is open.");
-    return lines.join("\n");
-  });
-  return EXIT.done;
+  return explainRun(session, engine, await engine.status(await runId(engine, id, options)));
 }
 
 /** Does what an earlier release left undone: a new generation, which finds what is there. */
