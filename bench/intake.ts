@@ -91,10 +91,14 @@ async function pythons(directory: string, url: string, prefetch: number): Promis
   const config = join(directory, "config.toml");
   writeFileSync(
     config,
-    `amqp_url = "${url}"\npassive_declares = true\n[qos]\nprefetch_count = ${prefetch}\n` +
+    `amqp_url = "${url}"\npassive_declares = true\n[qos]\nprefetch_size = 0\nprefetch_count = ${prefetch}\n` +
       "[queues.intake]\ndurable = true\nauto_delete = false\nexclusive = false\narguments = {}\n" +
       '[[bindings]]\nqueue = "intake"\nexchange = "amq.topic"\nrouting_keys = ["org.example.intake"]\n' +
-      '[log_config]\nversion = 1\ndisable_existing_loggers = true\n[log_config.root]\nlevel = "ERROR"\n',
+      // Its log tells every message; that is left out.
+      '[log_config]\nversion = 1\ndisable_existing_loggers = true\n' +
+      '[log_config.handlers.console]\nclass = "logging.StreamHandler"\nstream = "ext://sys.stderr"\n' +
+      '[log_config.root]\nlevel = "ERROR"\nhandlers = ["console"]\n' +
+      '[log_config.loggers.fedora_messaging]\nlevel = "ERROR"\npropagate = true\n',
   );
   const file = `${join(import.meta.dirname, "lib/intake-python.py")}:callback`;
   const { stdout } = await run(python, ["--conf", config, "consume", "--callback-file", file], {
