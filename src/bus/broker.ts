@@ -3,7 +3,7 @@
  * has to be there on a connection (channels, consumers) is set up by `setup`, each time anew. Refuses to know what a
  * message means. Why no library reconnects for us: decision 9.
  */
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ChannelModel, connect, credentials, type Options } from "amqplib";
@@ -147,7 +147,7 @@ async function loginOf(settings: BrokerSettings, version: string, log: Log): Pro
       path === undefined ? undefined : pemFile(path),
     ),
   );
-  if (cert !== undefined) checkCertificate(cert, settings.certFile!, log);
+  if (cert !== undefined) checkCertificate(cert, key, settings, log);
   const external = tls && cert !== undefined && key !== undefined;
   const username = decodeURIComponent(url.username) || "guest";
   const password = decodeURIComponent(url.password) || (url.username === "" ? "guest" : "");
@@ -202,17 +202,36 @@ async function pemFile(path: string): Promise<string> {
   });
 }
 
-function checkCertificate(pem: string, path: string, log: Log): void {
+function checkCertificate(pem: string, key: string | undefined, settings: BrokerSettings, log: Log): void {
+  const path = settings.certFile!;
   let certificate: X509Certificate;
   try {
     certificate = new X509Certificate(pem);
   } catch (cause) {
     throw new SlipwayError("invalid", "the certificate for the broker cannot be read", { subject: path, cause });
   }
+  if (key !== undefined && !certificate.checkPrivateKey(privateKey(key, settings.keyFile!))) {
+    throw new SlipwayError("invalid", "the broker's certificate and key do not belong together", {
+      subject: `${path}, ${settings.keyFile}`,
+      next: "Name the key that the certificate was requested with, or ask for a new certificate.",
+    });
+  }
   const left = Date.parse(certificate.validTo) - Date.now();
   if (left > EXPIRY_WARNING_MS) return;
   const what = left < 0 ? "the certificate for the broker has expired" : "the certificate for the broker ends soon";
   log.warn(what, { file: path, until: new Date(certificate.validTo).toISOString() });
+}
+
+function privateKey(pem: string, path: string): KeyObject {
+  try {
+    return createPrivateKey(pem);
+  } catch {
+    // What is wrong is not quoted: it is a secret.
+    throw new SlipwayError("invalid", "the key for the broker cannot be read", {
+      subject: path,
+      next: "It has to be a private key in PEM without a passphrase: openssl pkey -in KEY -out KEY.plain",
+    });
+  }
 }
 
 /** Errors of TLS and AMQP name hosts and reasons; a URL in one would hold a password. */

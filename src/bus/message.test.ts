@@ -83,6 +83,7 @@ describe("hostile ones", () => {
     ["deep arrays", "[".repeat(10_000), "too-deep"],
     ["deep objects", `${'{"a":'.repeat(10_000)}1${"}".repeat(10_000)}`, "too-deep"],
     ["too large", Buffer.alloc(MOST_BYTES + 1, 0x20), "too-large"],
+    ["of 200 MB", Buffer.alloc(200_000_000, 0x20), "too-large"],
   ] as const)("%s: kept with its reason", (_, content, reason) => {
     const said = read(content);
     expect(said).toMatchObject({ reason, id: "one" });
