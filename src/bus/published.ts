@@ -20,7 +20,8 @@ interface Published {
 }
 
 export const APP = "fedora-image-uploader";
-const BASE = "fedora_image_uploader.published.v1";
+/** Begins every topic, behind the broker's prefix, and every schema's name. */
+export const BASE = "fedora_image_uploader.published.v1";
 
 export function awsPublished(
   image: Published & { imageName: string; regions: Readonly<Record<string, string>>; sentAt: Date },

@@ -1,7 +1,7 @@
 /** From what was prepared to the message that readers know. Pure. */
 import type { OutgoingMessage } from "../bus/outbox.ts";
 import { awsPublished, azurePublished, containerPublished, gcpPublished } from "../bus/published.ts";
-import type { PlannedImage } from "../compose/index.ts";
+import type { PlannedImage, ReleaseAs } from "../compose/index.ts";
 import type { Prepared, ReleaseFacts } from "./groups.ts";
 
 /** What a message says of a planned image. */
@@ -54,6 +54,14 @@ export function announcement(
     default:
       return [];
   }
+}
+
+/** The tags a release gives to an index: its own first, then those that move, if it is offered. */
+export function containerTags(
+  { versionTag, tags: floating = [] }: Pick<PlannedImage, "versionTag" | "tags">,
+  releaseAs: ReleaseAs,
+): string[] {
+  return [...(versionTag === undefined ? [] : [versionTag]), ...(releaseAs === "active" ? floating : [])];
 }
 
 export function containerAnnouncement(

@@ -7,6 +7,7 @@ import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { errorFrom, reportOf } from "../lib/errors.ts";
 import type { ErrorLike } from "../model.ts";
 import type { IndexEntry } from "../registries/registry.ts";
+import { containerTags } from "./announcements.ts";
 import { attest } from "./attest.ts";
 import type { ContainerGroup, GroupOutcome, TargetOutcome } from "./groups.ts";
 import type { Services } from "./services.ts";
@@ -28,7 +29,7 @@ export const releaseContainer = defineWorkflow({
     const versionTags = first.versionTag === undefined ? [] : [first.versionTag];
     const floating = first.tags ?? [];
     const moving = group.releaseAs === "active" ? floating : [];
-    const tags = [...versionTags, ...moving];
+    const tags = containerTags(first, group.releaseAs);
 
     const { there } = await flow.step(
       surveyContainerStep,
