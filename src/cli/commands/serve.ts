@@ -22,8 +22,12 @@ export async function serve(session: Session, options: { listen?: string; queues
   const { consuming, publishing } = events.state();
   if (consuming !== undefined) session.output.say("Consuming from the broker.");
   if (publishing !== undefined) session.output.say("Sending messages to the broker.");
+  if (config.shadow !== undefined) {
+    session.output.say('This is a shadow: nothing is released or sent. "slipway shadow report" says what differs.');
+  }
   session.output.say("Waiting for work. Ctrl-C stops.");
-  await Promise.all([untilStopped(session.signal), healOnSchedule(session, engine, config.lifecycle.heal_every)]);
+  const healEvery = config.shadow === undefined ? config.lifecycle.heal_every : "off";
+  await Promise.all([untilStopped(session.signal), healOnSchedule(session, engine, healEvery)]);
   return EXIT.done;
 }
 
