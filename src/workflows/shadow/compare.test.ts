@@ -87,19 +87,19 @@ describe("every difference is said", () => {
         "regions on one side only",
         ami,
         body({ regions: { "us-east-1": "ami-0a1a3731a749a16db", "mx-central-1": "ami-0a1a3731a749a16db" } }),
-        ["regions-only-here: only ours: eu-west-1", "regions-only-there: only theirs: mx-central-1"],
+        ["regions-only-here: regions: only ours eu-west-1", "regions-only-there: regions: only theirs mx-central-1"],
       ],
       [
         "a region twice",
         azure,
         body({ regions: ["eastus", "eastus", "westeurope"] }),
-        ["regions-only-there: only theirs: eastus"],
+        ["regions-only-there: regions: only theirs eastus"],
       ],
       [
         "a storage location",
         gcp,
         body({ storage_locations: ["eu"] }),
-        ["regions-only-here: only ours: us", "regions-only-there: only theirs: eu"],
+        ["regions-only-here: storage_locations: only ours us", "regions-only-there: storage_locations: only theirs eu"],
       ],
       [
         "tags",

@@ -87,9 +87,10 @@ export function differencesOf(ours: ExpectedMessage, theirs: TheirMessage): Diff
       }
     } else if (REGIONS.has(field) && here !== undefined && there !== undefined) {
       const [onlyHere, onlyThere] = [without(here, there), without(there, here)];
-      if (onlyHere.length > 0) say("regions-only-here", `only ours: ${onlyHere.join(", ")}`, { field, ours: onlyHere });
+      if (onlyHere.length > 0)
+        say("regions-only-here", `${field}: only ours ${onlyHere.join(", ")}`, { field, ours: onlyHere });
       if (onlyThere.length > 0 && !ours.allRegions) {
-        say("regions-only-there", `only theirs: ${onlyThere.join(", ")}`, { field, theirs: onlyThere });
+        say("regions-only-there", `${field}: only theirs ${onlyThere.join(", ")}`, { field, theirs: onlyThere });
       }
       for (const [region, id] of Object.entries(isRecord(other) ? other : {})) {
         if (hasForm("ami", id, theirs.body)) continue;
