@@ -161,6 +161,8 @@ function composeIdIn(body: string): string | null {
 export interface ShadowRecords<Message> {
   readonly expectations: readonly Expectation<Message>[];
   readonly messages: readonly Shadowed[];
+  /** Messages of the other service that are in quarantine. */
+  readonly unreadable: number;
 }
 
 /**
@@ -168,7 +170,7 @@ export interface ShadowRecords<Message> {
  * compose come with those of a time. In the order in which they came.
  */
 export async function readShadow<Message>(
-  db: Kysely<ShadowTables>,
+  db: Kysely<InboxTables & ShadowTables>,
   filter: { readonly composeId?: string | undefined; readonly since?: Date | undefined },
 ): Promise<ShadowRecords<Message>> {
   const { composeId, since = new Date(0) } = filter;
@@ -209,7 +211,15 @@ export async function readShadow<Message>(
     .orderBy("received_at")
     .orderBy("id")
     .execute();
+  const unreadable = await db
+    .selectFrom("quarantine")
+    .select((all) => all.fn.countAll<string>().as("count"))
+    .where("source", "=", "shadow")
+    .where("last_at", ">=", since)
+    .executeTakeFirstOrThrow();
   return {
+    // Which compose they would have named, nobody can tell.
+    unreadable: composeId === undefined ? Number(unreadable.count) : 0,
     expectations: composes.map((row) => ({
       composeId: row.compose_id,
       system: row.system,

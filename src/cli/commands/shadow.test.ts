@@ -67,7 +67,7 @@ function report() {
       ...{ system: "", expected: [], why: "no system takes Fedora-ELN-20251021.n.0" },
     }),
   ];
-  return reportOf({ expectations, messages }, { now: NOW, within: hours(12) });
+  return reportOf({ expectations, messages, unreadable: 0 }, { now: NOW, within: hours(12) });
 }
 
 test("the report: counts on top, then every difference in words", async () => {
@@ -84,11 +84,14 @@ test("the same for programs", () => {
 
 test("text that a sender chose does not act on the terminal", () => {
   const hostile = messages.map((one) => ({ ...one, body: { ...one.body, repository: "\u001b[2Jfedora" } }));
-  const said = describeShadow(reportOf({ expectations: [], messages: hostile }, { now: NOW, within: 0 }), paint);
+  const said = describeShadow(
+    reportOf({ expectations: [], messages: hostile, unreadable: 0 }, { now: NOW, within: 0 }),
+    paint,
+  );
   expect(said).not.toContain("\u001b");
 });
 
 test("nothing has come yet", () => {
-  const empty = reportOf({ expectations: [], messages: [] }, { now: NOW, within: 0 });
+  const empty = reportOf({ expectations: [], messages: [], unreadable: 0 }, { now: NOW, within: 0 });
   expect(describeShadow(empty, paint)).toContain("Nothing to compare yet.");
 });

@@ -54,8 +54,8 @@ const MEANINGS: Readonly<Record<DifferenceKind, string>> = {
 
 /** Counts first: whoever decides about switching over may stop reading there. */
 export function describeShadow(report: ShadowReport, paint: Paint): string {
-  const { composes, unplaced } = report;
-  if (composes.length === 0 && unplaced.length === 0 && report.counts.composes.silent === 0) {
+  const { composes, unplaced, unreadable } = report;
+  if (composes.length === 0 && unplaced.length === 0 && unreadable === 0 && report.counts.composes.silent === 0) {
     return 'Nothing to compare yet. "slipway serve" takes in events and the other service\'s messages.';
   }
   const parts = [describeCounts(report, paint)];
@@ -66,6 +66,9 @@ export function describeShadow(report: ShadowReport, paint: Paint): string {
   if (unplaced.length > 0) {
     const rows = unplaced.map(({ receivedAt, topic, id }) => [minute(receivedAt), harmless(topic), harmless(id)]);
     parts.push(paint.bold("Messages of theirs that name no compose"), table(["received", "topic", "id"], rows, paint));
+  }
+  if (unreadable > 0) {
+    parts.push(`${unreadable} of their messages could not be read: slipway events list --quarantined`);
   }
   if (of("waiting").length > 0) {
     parts.push(paint.bold("Waiting"), ...of("waiting").map((one) => describeCompose(one, paint)));

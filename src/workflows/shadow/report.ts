@@ -19,6 +19,8 @@ export interface ShadowReport {
   readonly composes: readonly ComposeVerdict[];
   /** Messages of theirs that name no compose: none can be compared, and each is a difference. */
   readonly unplaced: readonly { readonly id: string; readonly topic: string; readonly receivedAt: string }[];
+  /** Messages of theirs that nobody could read; each is a difference. `slipway events list --quarantined` shows them. */
+  readonly unreadable: number;
 }
 
 export interface ReportOptions {
@@ -41,7 +43,7 @@ export async function reportShadow(
 const SHOWN: readonly Agreement[] = ["differs", "waiting", "agreed"];
 
 export function reportOf(
-  { expectations, messages }: ShadowRecords<ExpectedMessage>,
+  { expectations, messages, unreadable }: ShadowRecords<ExpectedMessage>,
   moment: Pick<ReportOptions, "now" | "within">,
 ): ShadowReport {
   const known = [...expectations, ...messages].flatMap(({ composeId }) => composeId ?? []);
@@ -56,7 +58,8 @@ export function reportOf(
   const unplaced = messages.filter(({ composeId }) => composeId === undefined);
   const differences: Partial<Record<DifferenceKind, number>> = {};
   for (const { kind } of all.flatMap((one) => one.differences)) differences[kind] = (differences[kind] ?? 0) + 1;
-  if (unplaced.length > 0) differences.schema = (differences.schema ?? 0) + unplaced.length;
+  const faulty = unplaced.length + unreadable;
+  if (faulty > 0) differences.schema = (differences.schema ?? 0) + faulty;
   const count = (verdict: Agreement) => all.filter((one) => one.verdict === verdict).length;
   const sum = (what: "theirs" | "ours" | "agreed") => all.reduce((total, one) => total + one[what], 0);
   return {
@@ -69,11 +72,12 @@ export function reportOf(
         silent: count("silent"),
         "left-out": count("left-out"),
       },
-      messages: { theirs: sum("theirs") + unplaced.length, ours: sum("ours"), agreed: sum("agreed") },
+      messages: { theirs: sum("theirs") + faulty, ours: sum("ours"), agreed: sum("agreed") },
       differences,
     },
     composes: SHOWN.flatMap((verdict) => all.filter((one) => one.verdict === verdict)),
     unplaced: unplaced.map(({ id, topic, receivedAt }) => ({ id, topic, receivedAt: receivedAt.toISOString() })),
+    unreadable,
   };
 }
 
