@@ -10,7 +10,9 @@ import type { Json } from "../../model.ts";
 import { type ExpectedMessage, expectedMessages } from "../../workflows/shadow/expected.ts";
 import { reportOf } from "../../workflows/shadow/report.ts";
 import type { Paint } from "../output.ts";
-import { describeShadow } from "./shadow.ts";
+import type { Session } from "../session.ts";
+import { serve } from "./serve.ts";
+import { describeShadow, report as reportCommand } from "./shadow.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
 const NOW = new Date("2025-10-22T06:00:00Z");
@@ -94,4 +96,22 @@ test("text that a sender chose does not act on the terminal", () => {
 test("nothing has come yet", () => {
   const empty = reportOf({ expectations: [], messages: [], unreadable: 0 }, { now: NOW, within: 0 });
   expect(describeShadow(empty, paint)).toContain("Nothing to compare yet.");
+});
+
+test("serve heals nothing: it does not even ask what there is", async () => {
+  const session = {
+    ...{ signal: AbortSignal.abort(), engine: async () => ({}), events: async () => ({ state: () => ({}) }) },
+    config: async () => ({ shadow: {}, console: { listen: "off" }, lifecycle: { heal_every: 1 } }),
+    services: async () => expect.unreachable(),
+    output: { say() {} },
+  };
+  expect(await serve(session as unknown as Session, {})).toBe(0);
+});
+
+test("without a shadow there is nothing to report, and how to begin", async () => {
+  const session = { services: async () => ({ automation: {} }) } as unknown as Session;
+  await expect(reportCommand(session, {})).rejects.toMatchObject({
+    code: "invalid",
+    next: expect.stringContaining("docs/"),
+  });
 });
