@@ -84,13 +84,14 @@ test("the same for programs", () => {
   expect(composes[0].differences[0]).toMatchObject({ kind: "topic", about: "aws Cloud_Base aarch64", field: "topic" });
 });
 
-test("text that a sender chose does not act on the terminal", () => {
-  const hostile = messages.map((one) => ({ ...one, body: { ...one.body, repository: "\u001b[2Jfedora" } }));
+test("text that a sender chose neither acts on the terminal nor looks like a line of ours", () => {
+  const hostile = messages.map((one) => ({ ...one, body: { ...one.body, repository: "\u001b[2Jfedora\n✔ agreed" } }));
   const said = describeShadow(
     reportOf({ expectations: [], messages: hostile, unreadable: 0 }, { now: NOW, within: 0 }),
     paint,
   );
   expect(said).not.toContain("\u001b");
+  expect(said).not.toMatch(/^✔/m);
 });
 
 test("nothing has come yet", () => {

@@ -64,7 +64,7 @@ export function describeShadow(report: ShadowReport, paint: Paint): string {
     parts.push(paint.bold("Differs"), ...of("differs").map((one) => describeCompose(one, paint)));
   }
   if (unplaced.length > 0) {
-    const rows = unplaced.map(({ receivedAt, topic, id }) => [minute(receivedAt), harmless(topic), harmless(id)]);
+    const rows = unplaced.map(({ receivedAt, topic, id }) => [minute(receivedAt), line(topic), line(id)]);
     parts.push(paint.bold("Messages of theirs that name no compose"), table(["received", "topic", "id"], rows, paint));
   }
   if (unreadable > 0) {
@@ -117,18 +117,23 @@ function describeCompose(one: ComposeVerdict, paint: Paint): string {
   const mark = { differs: paint.bad("✖"), waiting: paint.warn("…"), agreed: paint.good("✔") }[one.verdict as "agreed"];
   const where = one.systems.length === 0 ? "" : ` in ${one.systems.join(", ")}`;
   const counts = `theirs ${one.theirs}, ours ${one.ours}, the same ${one.agreed}`;
-  const lines = [`${mark} ${paint.bold(harmless(one.compose))}${where}: ${counts}`];
+  const lines = [`${mark} ${paint.bold(line(one.compose))}${where}: ${counts}`];
   for (const about of [...new Set(one.differences.map((difference) => difference.about))]) {
-    lines.push(`    ${harmless(about)}`);
+    lines.push(`    ${line(about)}`);
     for (const { words } of one.differences.filter((difference) => difference.about === about)) {
-      lines.push(`      ${harmless(words)}`);
+      lines.push(`      ${line(words)}`);
     }
   }
   if (one.waitingFor.length > 0) {
-    lines.push(`    ${paint.warn("waited for")} until ${minute(one.closesAt)}: ${harmless(one.waitingFor.join(", "))}`);
+    lines.push(`    ${paint.warn("waited for")} until ${minute(one.closesAt)}: ${line(one.waitingFor.join(", "))}`);
   }
-  for (const note of one.notes) lines.push(`    ${paint.dim("note")} ${harmless(note)}`);
+  for (const note of one.notes) lines.push(`    ${paint.dim("note")} ${line(note)}`);
   return lines.join("\n");
+}
+
+/** A sender's text must not be able to look like a line of the report. */
+function line(text: string): string {
+  return harmless(text).replace(/\s+/g, " ");
 }
 
 function minute(iso: string): string {

@@ -175,6 +175,17 @@ describe("every difference is said", () => {
     expect(said(one, change)).toEqual(wanted);
   });
 
+  test("a field may be called as every object's own are", () => {
+    const odd = JSON.parse('{"constructor": ["x"], "__proto__": {"toString": 1}, "toString": "x"}') as object;
+    expect(
+      said(ami, (message) => ({ ...message, body: Object.assign(Object.create(null), message.body, odd) })),
+    ).toEqual([
+      'field: __proto__: theirs {"toString":1}, ours nothing',
+      'field: constructor: theirs ["x"], ours nothing',
+      'field: toString: theirs "x", ours nothing',
+    ]);
+  });
+
   test("a second message for the same image", () => {
     const again = { ...agreeing(ami, "their-2"), body: agreeing(ami).body };
     const { agreed, differences } = compareMessages([ami], [again, agreeing(ami)]);

@@ -37,19 +37,20 @@ export interface Difference {
   readonly words: string;
 }
 
-const LISTS: Readonly<Record<string, DifferenceKind>> = {
-  tags: "tags",
-  registries: "registries",
-  architectures: "architectures",
-};
+// Maps, for a sender chooses the names of fields: every object has a "constructor".
+const LISTS: ReadonlyMap<string, DifferenceKind> = new Map([
+  ["tags", "tags"],
+  ["registries", "registries"],
+  ["architectures", "architectures"],
+]);
 const REGIONS: ReadonlySet<string> = new Set(["regions", "storage_locations"]);
-const KINDS: Readonly<Record<string, DifferenceKind>> = {
-  image_name: "name",
-  image_definition_name: "name",
-  image_version_name: "name",
-  family: "name",
-  release: "release",
-};
+const KINDS: ReadonlyMap<string, DifferenceKind> = new Map([
+  ["image_name", "name"],
+  ["image_definition_name", "name"],
+  ["image_version_name", "name"],
+  ["family", "name"],
+  ["release", "release"],
+]);
 
 /** Empty if both say the same. Ids that only a cloud gives are looked at for their form. */
 export function differencesOf(ours: ExpectedMessage, theirs: TheirMessage): Difference[] {
@@ -72,8 +73,9 @@ export function differencesOf(ours: ExpectedMessage, theirs: TheirMessage): Diff
   if (fault !== undefined) say("schema", `theirs breaks the schema that readers check: ${fault}`);
 
   for (const field of [...new Set([...Object.keys(ours.body), ...Object.keys(theirs.body)])].sort()) {
-    const one = ours.body[field];
-    const other = theirs.body[field];
+    const one = own(ours.body, field);
+    const other = own(theirs.body, field);
+    const list = LISTS.get(field);
     // Every field of ours is one that the schema requires: that one is not there was said above.
     if (other === undefined && fault !== undefined) continue;
     const here = namesIn(one);
@@ -88,24 +90,24 @@ export function differencesOf(ours: ExpectedMessage, theirs: TheirMessage): Diff
     } else if (REGIONS.has(field) && here !== undefined && there !== undefined) {
       const [onlyHere, onlyThere] = [without(here, there), without(there, here)];
       if (onlyHere.length > 0)
-        say("regions-only-here", `${field}: only ours ${onlyHere.join(", ")}`, { field, ours: onlyHere });
+        say("regions-only-here", `${field}: only ours ${named(onlyHere)}`, { field, ours: onlyHere });
       if (onlyThere.length > 0 && !ours.allRegions) {
-        say("regions-only-there", `${field}: only theirs ${onlyThere.join(", ")}`, { field, theirs: onlyThere });
+        say("regions-only-there", `${field}: only theirs ${named(onlyThere)}`, { field, theirs: onlyThere });
       }
       for (const [region, id] of Object.entries(isRecord(other) ? other : {})) {
         if (hasForm("ami", id, theirs.body)) continue;
         say("id", `${field}: ${quoted(id)} in ${region} has not the form of such an id`, { field, theirs: id });
       }
-    } else if (field in LISTS && here !== undefined && there !== undefined) {
+    } else if (list !== undefined && here !== undefined && there !== undefined) {
       const [onlyHere, onlyThere] = [without(here, there), without(there, here)];
       if (onlyHere.length + onlyThere.length === 0) continue;
       const parts = [
-        ...(onlyThere.length > 0 ? [`only theirs ${onlyThere.join(", ")}`] : []),
-        ...(onlyHere.length > 0 ? [`only ours ${onlyHere.join(", ")}`] : []),
+        ...(onlyThere.length > 0 ? [`only theirs ${named(onlyThere)}`] : []),
+        ...(onlyHere.length > 0 ? [`only ours ${named(onlyHere)}`] : []),
       ];
-      say(LISTS[field]!, `${field}: ${parts.join("; ")}`, { field, ours: onlyHere, theirs: onlyThere });
+      say(list, `${field}: ${parts.join("; ")}`, { field, ours: onlyHere, theirs: onlyThere });
     } else if (one === undefined || other === undefined || canonical(one) !== canonical(other)) {
-      differ(KINDS[field] ?? "field", field, one, other);
+      differ(KINDS.get(field) ?? "field", field, one, other);
     }
   }
   return found;
@@ -155,6 +157,18 @@ export function duplicate(one: TheirMessage, twin: TheirMessage): Difference {
   const same = canonical(one.body) === canonical(twin.body);
   const words = `they published it again as ${one.id}, ${same ? "saying the same" : `saying ${titleOf(one)}`}`;
   return { kind: "duplicate", about: aboutOf(one), theirs: { ...one.body }, message: one.id, words };
+}
+
+function own(body: Readonly<Record<string, Json>>, field: string): Json | undefined {
+  return Object.hasOwn(body, field) ? body[field] : undefined;
+}
+
+/** A cloud has fewer regions; a sentence with a thousand is read by nobody. All of them are beside it. */
+const MOST_NAMED = 60;
+
+function named(names: readonly string[]): string {
+  const more = names.length - MOST_NAMED;
+  return names.slice(0, MOST_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 const MOST_QUOTED = 300;

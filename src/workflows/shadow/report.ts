@@ -1,7 +1,14 @@
 /** What a shadow has seen, for whoever decides about switching over: counts first, then every difference. */
 import type { Kysely } from "kysely";
 import type { InboxTables } from "../../bus/inbox.ts";
-import { readShadow, type ShadowRecords, type ShadowTables, takeShadowed } from "../../bus/shadow.ts";
+import {
+  type Expectation,
+  readShadow,
+  type Shadowed,
+  type ShadowRecords,
+  type ShadowTables,
+  takeShadowed,
+} from "../../bus/shadow.ts";
 import type { DifferenceKind } from "./difference.ts";
 import type { ExpectedMessage } from "./expected.ts";
 import { type Agreement, type ComposeVerdict, judgeCompose } from "./verdict.ts";
@@ -46,15 +53,15 @@ export function reportOf(
   { expectations, messages, unreadable }: ShadowRecords<ExpectedMessage>,
   moment: Pick<ReportOptions, "now" | "within">,
 ): ShadowReport {
-  const known = [...expectations, ...messages].flatMap(({ composeId }) => composeId ?? []);
-  const all = [...new Set(known)].map((id) =>
-    judgeCompose(
-      id,
-      expectations.filter(({ composeId }) => composeId === id),
-      messages.filter(({ composeId }) => composeId === id),
-      moment,
-    ),
-  );
+  const known = new Map<string, { expectations: Expectation<ExpectedMessage>[]; messages: Shadowed[] }>();
+  const of = (id: string) => {
+    const about = known.get(id) ?? { expectations: [], messages: [] };
+    known.set(id, about);
+    return about;
+  };
+  for (const one of expectations) of(one.composeId).expectations.push(one);
+  for (const one of messages) if (one.composeId !== undefined) of(one.composeId).messages.push(one);
+  const all = [...known].map(([id, about]) => judgeCompose(id, about.expectations, about.messages, moment));
   const unplaced = messages.filter(({ composeId }) => composeId === undefined);
   const differences: Partial<Record<DifferenceKind, number>> = {};
   for (const { kind } of all.flatMap((one) => one.differences)) differences[kind] = (differences[kind] ?? 0) + 1;

@@ -48,20 +48,26 @@ export function unprefixed(topic: string): string {
   return at < 0 ? topic : topic.slice(at);
 }
 
+/** Characters of a name that a sender chose. */
+const MOST_SHOWN = 200;
+
 /** The same for people: `aws Cloud_Base x86_64`, `container fedora`. */
 export function aboutOf(message: Message): string {
   const { repository, subvariant, architecture } = message.body;
   const cloud = cloudOf(message);
   const what = cloud === "container" ? [repository] : [subvariant, architecture];
-  return [cloud, ...what.map((one) => (typeof one === "string" ? one : "?"))].join(" ");
+  return [cloud, ...what.map((one) => (typeof one === "string" ? one.slice(0, MOST_SHOWN) : "?"))].join(" ");
 }
 
 /** What stands in it that people search for. */
 export function titleOf({ body }: Message): string {
   const { image_name, image_definition_name, image_version_name, repository, tags } = body;
-  if (typeof image_name === "string") return image_name;
-  if (typeof image_definition_name === "string") return `${image_definition_name}/${String(image_version_name)}`;
-  return typeof repository === "string" ? `${repository}:${namesIn(tags)?.join(",") ?? "?"}` : "a message";
+  if (typeof image_name === "string") return image_name.slice(0, MOST_SHOWN);
+  if (typeof image_definition_name === "string") {
+    return `${image_definition_name}/${String(image_version_name)}`.slice(0, MOST_SHOWN);
+  }
+  if (typeof repository !== "string") return "a message";
+  return `${repository}:${namesIn(tags)?.join(",") ?? "?"}`.slice(0, MOST_SHOWN);
 }
 
 /** JSON in which equal values are equal texts. */
