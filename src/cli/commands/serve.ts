@@ -35,7 +35,9 @@ export async function serve(session: Session, options: { listen?: string; queues
 export async function work(session: Session, options: { queues?: string }): Promise<number> {
   const queues = queuesOf(options.queues);
   const engine = await session.engine("service", queues);
-  session.output.say(`Working on ${queues?.join(", ") ?? "every queue"} as ${engine.executorId}. Ctrl-C stops.`);
+  const { shadow } = await session.config();
+  const which = shadow === undefined ? (queues?.join(", ") ?? "every queue") : "events, as a shadow,";
+  session.output.say(`Working on ${which} as ${engine.executorId}. Ctrl-C stops.`);
   await untilStopped(session.signal);
   return EXIT.done;
 }
