@@ -136,7 +136,7 @@ export async function replayEvent(
 ): Promise<Readonly<Record<string, number>>> {
   return db.transaction().execute(async (tx) => {
     const row = await tx.selectFrom("inbox").selectAll().where("id", "=", eventId).forUpdate().executeTakeFirst();
-    if (row === undefined) return {};
+    if (row === undefined || row.source === "shadow") return {};
     const facts = factsOf(row);
     const again: Record<string, number> = {};
     for (const rule of options.rules) {
@@ -305,6 +305,8 @@ export interface TakeOptions {
   readonly now: Date;
   /** The reason of the freeze window that a rule is in now; undefined outside of one. */
   frozen?(rule: Rule): string | undefined;
+  /** Why nothing that a rule asks for is ever done here; undefined if it may be. */
+  barred?(rule: Rule): string | undefined;
   /** Default: 100. */
   readonly limit?: number;
 }
@@ -387,6 +389,8 @@ export async function takeDue(db: Kysely<DispatchTables>, options: TakeOptions):
     async function whyNot(row: (typeof due)[number], rule: Rule | undefined): Promise<string | undefined> {
       if (rule === undefined) return "the rule is gone";
       if (!rule.enabled) return "the rule is switched off";
+      const barred = options.barred?.(rule);
+      if (barred !== undefined) return barred;
       const pause = pauseOf(rule.name);
       if (pause?.mode === "drop") return `paused: ${pause.reason}`;
       const freeze = rule.during_freeze === "drop" ? frozen(rule) : undefined;

@@ -106,24 +106,26 @@ const MOST_KEPT_BYTES = 64 * 1024;
 /**
  * Keeps a batch: on return every delivery is in the inbox, was there before, or is in quarantine, and may be
  * acknowledged. All or nothing. Safe to repeat, by another process too.
+ * @param source of all, or of each by its topic
  * @throws what the database throws; then nothing was kept and nothing may be acknowledged
  */
 export async function acceptDeliveries(
   db: Kysely<InboxTables>,
-  source: Source,
+  source: Source | ((topic: string) => Source),
   deliveries: readonly Delivery[],
 ): Promise<Accepted> {
+  const sourceOf = typeof source === "function" ? source : () => source;
   const read = deliveries.map((delivery) => ({ delivery, said: readDelivery(delivery) }));
   return db.transaction().execute(async (tx) => {
     const events = read.flatMap(({ said }) => ("reason" in said ? [] : [said]));
-    const fresh = await insertEvents(tx, source, events);
+    const fresh = await insertEvents(tx, sourceOf, events);
     const others = await comeBackChanged(tx, events);
     const unreadable = read.flatMap(({ delivery, said }) => {
       if ("reason" in said) return [{ delivery, why: said }];
       const first = others.get(said.id);
       return first !== undefined && first !== said.bodySha256 ? [{ delivery, why: anotherBody(said, first) }] : [];
     });
-    await insertQuarantined(tx, source, unreadable);
+    await insertQuarantined(tx, sourceOf, unreadable);
     if (fresh.length > 0) await sql`select pg_notify(${INBOX_CHANNEL}, '')`.execute(tx);
     const repeated = events.length - fresh.length - unreadable.filter(({ why }) => why.reason === ANOTHER_BODY).length;
     return { fresh, repeated, quarantined: unreadable.length };
@@ -133,7 +135,7 @@ export async function acceptDeliveries(
 /** One row for each id, also within the batch. Rows that were there are counted as delivered once more. */
 async function insertEvents(
   tx: Transaction<InboxTables>,
-  source: Source,
+  sourceOf: (topic: string) => Source,
   events: readonly Incoming[],
 ): Promise<string[]> {
   if (events.length === 0) return [];
@@ -146,7 +148,7 @@ async function insertEvents(
       // order may wait for each other; the database then ends one, and it tries again.
       [...first.values()].map((event) => ({
         id: event.id,
-        source,
+        source: sourceOf(event.topic),
         topic: event.topic,
         severity: event.severity,
         priority: Math.max(0, Math.min(255, event.priority)),
@@ -196,7 +198,7 @@ function anotherBody({ id, bodySha256 }: Incoming, first: string): Omit<Unreadab
 
 async function insertQuarantined(
   tx: Transaction<InboxTables>,
-  source: Source,
+  sourceOf: (topic: string) => Source,
   found: readonly { delivery: Delivery; why: Omit<Unreadable, "reason"> & { reason: string } }[],
 ): Promise<void> {
   for (const { delivery, why } of found) {
@@ -207,7 +209,7 @@ async function insertQuarantined(
         body_sha256: why.bodySha256,
         reason: why.reason,
         detail: why.detail,
-        source,
+        source: sourceOf(delivery.routingKey),
         // As JSON writes it: a topic may be refused for what a text column cannot hold.
         topic: JSON.stringify(delivery.routingKey).slice(1, -1).slice(0, 2000),
         headers: JSON.stringify(namesOf(delivery)),

@@ -22,7 +22,8 @@ interface Published {
 }
 
 export const APP = "fedora-image-uploader";
-const BASE = "fedora_image_uploader.published.v1";
+/** Begins every topic, behind the broker's prefix, and every schema's name. */
+export const BASE = "fedora_image_uploader.published.v1";
 
 /** How an installation wants its announcements. */
 export interface MessageStyle {

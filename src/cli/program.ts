@@ -118,6 +118,18 @@ COMPOSE is the URL or the path of a compose/ directory.`,
   addEvents(program, run);
 
   program
+    .command("shadow")
+    .description("beside another service: what it publishes against what we would")
+    .command("report")
+    .description("counts, then every difference in words")
+    .option("--compose <id>", "only of this compose")
+    .option("--since <when>", "only what finished or came since: 12h, 7d or a time (default: everything)")
+    .option("--detailed-exitcode", "exit 10 if anything differs")
+    .action((options, command) =>
+      run(command, async (session) => (await import("./commands/shadow.ts")).report(session, options)),
+    );
+
+  program
     .command("serve")
     .description("take events in, work on runs and send messages until stopped, with the console")
     .option("--listen <host:port>", "address of the console (default: what the configuration says)")

@@ -521,6 +521,17 @@ test("values are read into units", () => {
   expect(config.systems.f?.expect?.every).toBe(26 * 3600 * 1000);
 });
 
+test("a shadow knows Fedora's topic and compares systems that exist", () => {
+  expect(parseConfig("shadow: {}\n").shadow).toEqual({
+    topics: ["org.fedoraproject.prod.fedora_image_uploader.published.v1.#"],
+    within: 12 * 3600 * 1000,
+  });
+  expect(parseConfig("").shadow).toBeUndefined();
+  expect(refused("systems: { cloud: {} }\nshadow: { systems: [clod] }\n").message).toContain(
+    'there is no system "clod"; did you mean "cloud"?',
+  );
+});
+
 test("the JSON Schema is strict where the schema is", () => {
   const schema = configJsonSchema();
   expect(schema.additionalProperties).toBe(false);

@@ -9,7 +9,7 @@ export interface Broken {
   readonly message: string;
 }
 
-type Checked = Pick<Config, "targets" | "systems" | "rules" | "automation" | "freeze" | "bus">;
+type Checked = Pick<Config, "targets" | "systems" | "rules" | "automation" | "freeze" | "bus" | "shadow">;
 
 /** What no schema of one place can see: names that point nowhere, targets of the wrong kind, templates that lack. */
 export function checkReferences(config: Checked): Broken[] {
@@ -24,6 +24,9 @@ export function checkReferences(config: Checked): Broken[] {
     if (Date.parse(window.from) >= Date.parse(window.until)) {
       broken.push({ path: ["freeze", index, "until"], message: "the window ends before it begins" });
     }
+  }
+  for (const [at, name] of (config.shadow?.systems ?? []).entries()) {
+    broken.push(...checkName("system", name, systems, ["shadow", "systems", at]));
   }
   if (config.bus && (config.bus.cert_file === undefined) !== (config.bus.key_file === undefined)) {
     broken.push({ path: ["bus"], message: "cert_file and key_file belong together" });

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { problemWithPattern } from "../rules/index.ts";
-import { ownName, secret, template, urlWithoutSecret, valueOrRef } from "./values.ts";
+import { duration, ownName, secret, template, urlWithoutSecret, valueOrRef } from "./values.ts";
 
 const path = z.string().min(1);
 
@@ -97,3 +97,13 @@ export const timers = z
   )
   .default({})
   .describe("Events by the clock.");
+
+export const shadow = z.strictObject({
+  topics: z
+    .array(topicPattern)
+    .min(1)
+    .default(["org.fedoraproject.prod.fedora_image_uploader.published.v1.#"])
+    .describe("The other service's messages: compared with those we would publish, and never acted on."),
+  within: duration.prefault("12h").describe("So long after a compose has finished its messages are waited for."),
+  systems: z.array(ownName).min(1).optional().describe("Compare these only. Default: all."),
+});

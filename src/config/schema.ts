@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { PlanTarget, System } from "../compose/index.ts";
-import { bus, timers, webhooks } from "./schema-bus.ts";
+import { bus, shadow, timers, webhooks } from "./schema-bus.ts";
 import { automation, rule } from "./schema-rules.ts";
 import { type SystemSettings, system } from "./schema-systems.ts";
 import { type TargetSettings, target } from "./schema-targets.ts";
@@ -148,6 +148,12 @@ export const configSchema = z.strictObject({
   rules: z.array(rule).default([]).describe("What is done about which events."),
   webhooks,
   timers,
+  shadow: shadow
+    .optional()
+    .describe(
+      "Run beside another service: work out what would be published, compare it with what that one publishes, upload " +
+        "nothing. Default: absent, images are released.",
+    ),
   lifecycle: z
     .strictObject({
       heal_every: z

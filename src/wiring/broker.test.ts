@@ -75,6 +75,16 @@ test("a broker without that file: own queue, credentials from where they are", a
   expect(await settings("bus: { url: amqp://localhost }")).toMatchObject({ queues: [] });
 });
 
+test("a shadow's topics come through the same queue", async () => {
+  const queue = async (yaml: string) => (await settings(yaml))?.queues[0]?.bindings.map(({ topic }) => topic);
+  const shadow = "shadow: { topics: [org.example.published.#] }";
+  expect(await queue(`{ bus: { url: amqp://localhost, topics: [a.b] }, ${shadow} }`)).toEqual([
+    ...["a.b", "org.example.published.#"],
+  ]);
+  // Where the file says what is bound, it is believed.
+  expect(await queue(`{ bus: { fedora_messaging: ${file} }, ${shadow} }`)).toEqual(["org.example.#"]);
+});
+
 test("what is missing is told", async () => {
   await expect(settings("bus: { fedora_messaging: /nowhere/config.toml }")).rejects.toMatchObject({
     ...{ code: "not-found", subject: "/nowhere/config.toml" },

@@ -29,7 +29,7 @@ const DEFAULTS: BrokerSettings = {
  * @throws SlipwayError `invalid`, `not-found` for the file, `unauthenticated` for secrets that are not there
  */
 export async function brokerSettings(
-  config: Pick<Config, "bus">,
+  config: Pick<Config, "bus" | "shadow">,
   environment: Environment,
   log: Log,
 ): Promise<BrokerSettings | undefined> {
@@ -52,7 +52,8 @@ export async function brokerSettings(
       declare: bus.declare,
       prefetch: bus.prefetch,
     }),
-    queues: bus.queue === undefined && bus.topics.length === 0 ? base.queues : [queueOf(bus, base, exchange)],
+    queues:
+      bus.queue === undefined && bus.topics.length === 0 ? base.queues : [queueOf(withShadow(config), base, exchange)],
   };
 }
 
@@ -82,7 +83,17 @@ async function urlOf(bus: BusConfig, environment: Environment, base: string): Pr
   return parsed.href;
 }
 
-function queueOf(bus: BusConfig, base: BrokerSettings, exchange: string): BrokerSettings["queues"][number] {
+/** What a shadow compares with comes through the queue that the composes' events come through. */
+function withShadow({ bus, shadow }: Pick<Config, "bus" | "shadow">): Pick<BusConfig, "queue" | "topics"> {
+  const { queue, topics = [] } = bus ?? {};
+  return { queue, topics: topics.length === 0 ? topics : [...new Set([...topics, ...(shadow?.topics ?? [])])] };
+}
+
+function queueOf(
+  bus: Pick<BusConfig, "queue" | "topics">,
+  base: BrokerSettings,
+  exchange: string,
+): BrokerSettings["queues"][number] {
   const [given] = base.queues.filter(({ name }) => bus.queue === undefined || name === bus.queue);
   const name = bus.queue ?? given?.name ?? "";
   const own = name !== "";

@@ -43,6 +43,10 @@ export async function diagnose(patient: Patient): Promise<Diagnosis[]> {
       found.push({ what, state: "warning", found: "switched off" });
       continue;
     }
+    if (config.shadow !== undefined) {
+      found.push({ what, state: "good", found: "not opened: this is a shadow" });
+      continue;
+    }
     await attempt(found, what, async () => {
       const findings =
         target.cloud === "registry"

@@ -7,6 +7,7 @@ import { type Consumer, consumeEvents } from "../bus/consume.ts";
 import { acceptDeliveries, INBOX_CHANNEL } from "../bus/inbox.ts";
 import { OUTBOX_CHANNEL } from "../bus/outbox.ts";
 import { type Publisher, publishMessages } from "../bus/publish.ts";
+import { sourceOf } from "../bus/shadow.ts";
 import { parseSchedule } from "../bus/timers/schedule.ts";
 import { runTimers } from "../bus/timers/timers.ts";
 import { createWebhookReceiver, type WebhookReceiver } from "../bus/webhooks/receiver.ts";
@@ -51,12 +52,14 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
   let consumer: Consumer | undefined;
   let publisher: Publisher | undefined;
   if (settings?.queues.some(({ name, bindings }) => name !== "" || bindings.length > 0)) {
-    const accept = (deliveries: Parameters<typeof acceptDeliveries>[2]) => acceptDeliveries(db, "broker", deliveries);
+    const source = sourceOf("broker", config.shadow);
+    const accept = (deliveries: Parameters<typeof acceptDeliveries>[2]) => acceptDeliveries(db, source, deliveries);
     const opened = await consumeEvents({ settings, version, accept, log });
     consumer = opened;
     closers.push(() => opened.close());
   }
-  if (settings !== undefined && config.bus?.publish !== false) {
+  // A shadow writes no messages; what was left in the outbox from before is not its to send.
+  if (settings !== undefined && config.bus?.publish !== false && config.shadow === undefined) {
     const opened = await publishMessages({ settings, version, db, log });
     publisher = opened;
     closers.push(() => opened.close());

@@ -43,10 +43,11 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
   });
 
   const targets = lazily(async (): Promise<OpenTargets> => {
-    const { openTargets } = await import("./targets.ts");
-    const opened = openTargets(await config(), environment);
+    const [{ openTargets }, settings] = await Promise.all([import("./targets.ts"), config()]);
+    const opened = openTargets(settings, environment);
     closers.push(() => opened.close());
-    return opened;
+    if (settings.shadow === undefined) return opened;
+    return (await import("./shadow.ts")).withoutDrivers(opened);
   });
 
   const planning = lazily(async (): Promise<PlanningServices> => {
@@ -107,6 +108,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
           ...{ from: Date.parse(from), until: Date.parse(until), reason, systems },
         })),
         playbooks: playbooksOf(settings, environment),
+        shadow: settings.shadow,
         engine: () => engine ?? Promise.reject(new Error("events are acted on by a service")),
       },
     };
@@ -125,6 +127,8 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
       for (const { owner, killed } of removed) log.warn("a dead worker had left this behind", { owner, killed });
     }
     const { concurrency } = settings.limits;
+    const shadow = settings.shadow === undefined ? undefined : await import("./shadow.ts");
+    const listenQueues = shadow?.SHADOW_QUEUES ?? queues;
     const opened = await open<Services>({
       database: await database(),
       role,
@@ -133,7 +137,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
         name,
         perWorker: name in concurrency ? concurrency[name as keyof typeof concurrency] : 8,
       })),
-      ...(queues === undefined ? {} : { listenQueues: queues }),
+      ...(listenQueues === undefined ? {} : { listenQueues }),
       log,
       ...around.engine,
     });
@@ -142,7 +146,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     opened.register([workflows.promoteImages, workflows.rollBackRelease, workflows.reconcileImages]);
     opened.register([workflows.attestImages, workflows.handleEvent]);
     await opened.launch();
-    return opened;
+    return shadow?.withoutReleases(opened) ?? opened;
   }
 
   let events: Events | undefined;

@@ -9,7 +9,7 @@ import {
   type MessageStyle,
   USUAL_STYLE,
 } from "../bus/published.ts";
-import type { PlannedImage } from "../compose/index.ts";
+import type { PlannedImage, ReleaseAs } from "../compose/index.ts";
 import type { ImageSpec } from "../model.ts";
 import type { Prepared, ReleaseFacts } from "./groups.ts";
 
@@ -86,6 +86,14 @@ function fedimgMessages(
   return Object.entries(regions).map(([region, amiId]) =>
     fedimgPublished({ ...common, imageName: item.name, volumeType, region, amiId }),
   );
+}
+
+/** The tags a release gives to an index: its own first, then those that move, if it is offered. */
+export function containerTags(
+  { versionTag, tags: floating = [] }: Pick<PlannedImage, "versionTag" | "tags">,
+  releaseAs: ReleaseAs,
+): string[] {
+  return [...(versionTag === undefined ? [] : [versionTag]), ...(releaseAs === "active" ? floating : [])];
 }
 
 export function containerAnnouncement(

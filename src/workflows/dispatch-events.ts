@@ -9,6 +9,7 @@ import {
   type Order,
   takeDue,
 } from "../bus/dispatch.ts";
+import { takeShadowed } from "../bus/shadow.ts";
 import { BY_TOPIC } from "../config/index.ts";
 import type { Engine } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
@@ -18,12 +19,14 @@ import { playbookForTopic } from "../programs/playbooks/find-playbook.ts";
 import { windowAt } from "./freeze.ts";
 import { handleEvent } from "./handle-event.ts";
 import type { ActingRule, Automation, FreezeWindow, Services } from "./services.ts";
+import { NOT_DONE } from "./shadow/expect-release.ts";
 import type { Acted } from "./steps/act-on-event.ts";
 
 /** A look when nobody has told of anything: locks end without a word. */
 const LOOK_MS = seconds(5);
 
 export interface Dispatched {
+  /** Events that were looked at; in a shadow, the other service's messages too. */
   readonly judged: number;
   readonly started: number;
 }
@@ -33,15 +36,18 @@ export async function dispatchEvents(engine: Engine<Services>, services: Service
   const { db, automation } = services;
   const { rules } = automation;
   const now = services.now();
+  const { shadow } = automation;
+  const taken = shadow === undefined ? 0 : await takeShadowed(db);
   const judged = await judgeEvents(db, { rules, now, meant: meantBy(automation) });
   await markEnded(db, await ended(engine, await lockHolders(db)));
   const orders = await takeDue(db, {
     rules,
     now,
     frozen: (rule) => frozenNow(automation.freeze, rule as ActingRule, now),
+    barred: (rule) => (shadow !== undefined && (rule as ActingRule).action.kind !== "release" ? NOT_DONE : undefined),
   });
   for (const order of orders) await start(engine, services, order);
-  return { judged, started: orders.length };
+  return { judged: judged + taken, started: orders.length };
 }
 
 /** Every event matches `by_topic`; those are meant that have a playbook. One look a topic and round. */

@@ -8,6 +8,7 @@ import { SlipwayError } from "../lib/errors.ts";
 import { minutes } from "../lib/units.ts";
 import { databaseRetry } from "./policies.ts";
 import type { Ctx, Services } from "./services.ts";
+import type { Expected } from "./shadow/expect-release.ts";
 import { type Acted, actOnEventStep } from "./steps/act-on-event.ts";
 import { type Played, playPlaybookStep } from "./steps/play-playbook.ts";
 
@@ -44,7 +45,7 @@ const readRuleStep = defineStep({
 
 export const handleEvent = defineWorkflow({
   name: "handle-event",
-  async run(flow: Flow<Services>, input: HandleInput): Promise<Acted | Played> {
+  async run(flow: Flow<Services>, input: HandleInput): Promise<Acted | Expected | Played> {
     const { action, ...policy } = await flow.step(readRuleStep, { rule: input.rule }, { key: "read rule" });
     if (action.kind === "playbook") {
       const { eventId, rule } = input;

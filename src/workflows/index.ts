@@ -33,7 +33,11 @@ export {
   type FreezeWindow,
   NO_AUTOMATION,
   type Playbooks,
+  type Shadow,
 } from "./services.ts";
+export { DIFFERENCE_KINDS, type DifferenceKind } from "./shadow/difference.ts";
+export { hasDifferences, reportShadow, type ShadowReport } from "./shadow/report.ts";
+export type { ComposeVerdict } from "./shadow/verdict.ts";
 export { type OfferRequest, type StartedOffer, startOffer } from "./start-offer.ts";
 export { choiceToCompare, choiceToHeal, healOnce, startReconcile } from "./start-reconcile.ts";
 export { type Inspected, inspectCompose, type StartedRelease, startRelease } from "./start-release.ts";

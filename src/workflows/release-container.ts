@@ -7,6 +7,7 @@ import { defineWorkflow, type Flow } from "../durable/index.ts";
 import { errorFrom, reportOf } from "../lib/errors.ts";
 import type { ErrorLike } from "../model.ts";
 import type { IndexEntry } from "../registries/registry.ts";
+import { containerTags } from "./announcements.ts";
 import { attest } from "./attest.ts";
 import type { ContainerGroup, GroupOutcome, TargetOutcome } from "./groups.ts";
 import type { Services } from "./services.ts";
@@ -32,7 +33,7 @@ export const releaseContainer = defineWorkflow({
     const frozen = group.releaseAs === "active" ? await flow.step(lookAtFreezeStep, facts, { key: "freeze" }) : null;
     const releaseAs = frozen === null ? group.releaseAs : "candidate";
     const moving = releaseAs === "active" ? floating : [];
-    const tags = [...versionTags, ...moving];
+    const tags = containerTags(first, releaseAs);
 
     const { there } = await flow.step(
       surveyContainerStep,

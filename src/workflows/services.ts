@@ -7,6 +7,7 @@ import type { SigningKey, VerifyingKey } from "../attestations/index.ts";
 import type { DispatchTables } from "../bus/dispatch.ts";
 import type { OutboxTables } from "../bus/outbox.ts";
 import type { MessageStyle } from "../bus/published.ts";
+import type { ShadowTables } from "../bus/shadow.ts";
 import type { CatalogTables } from "../catalog/schema.ts";
 import type { Cloud } from "../clouds/cloud.ts";
 import type { PlanTarget, ReleaseState, System } from "../compose/index.ts";
@@ -19,7 +20,7 @@ import type { Audience } from "../model.ts";
 import type { Registry } from "../registries/registry.ts";
 import type { Rule } from "../rules/index.ts";
 
-export type Tables = CatalogTables & OutboxTables & DispatchTables;
+export type Tables = CatalogTables & OutboxTables & DispatchTables & ShadowTables;
 
 export interface Services extends PlanningServices {
   readonly db: Kysely<Tables>;
@@ -37,8 +38,20 @@ export interface Automation {
   readonly freeze: readonly FreezeWindow[];
   /** Undefined: no directory of playbooks is configured. */
   readonly playbooks?: Playbooks | undefined;
+  /** There is one: this only compares, and nothing that an event asks for is done. */
+  readonly shadow?: Shadow | undefined;
   /** The engine that carries these runs out: a rule's run starts others, which are not its children. */
   engine(): Promise<Engine<Services>>;
+}
+
+/** Beside which other service this runs. */
+export interface Shadow {
+  /** Patterns of its messages' topics. */
+  readonly topics: readonly string[];
+  /** Milliseconds after a compose has finished in which its messages are waited for. */
+  readonly within: number;
+  /** Undefined: all. */
+  readonly systems?: readonly string[] | undefined;
 }
 
 /** Where playbooks are, and as whom they act. */

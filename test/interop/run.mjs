@@ -29,6 +29,7 @@ const NEEDS = {
   "playbooks.test.ts": [onPath("ansible-playbook"), onPath("ansible-runner"), onPath("ansible-vault"), onPath("ssh")],
   "publishing.test.ts": RABBITMQ,
   "rabbitmq.test.ts": RABBITMQ,
+  "shadow.test.ts": RABBITMQ,
   "takeover.test.ts": [onPath("ansible-playbook")],
   "registry.test.ts": [onPath("docker-registry"), onPath("skopeo")],
   "registry-clients.test.ts": [

@@ -5,6 +5,7 @@ import { type Dispatched, listDispatches, listQuarantined } from "../../bus/disp
 import { acceptDeliveries, type KeptEvent, listEvents as listKept } from "../../bus/inbox.ts";
 import { type Delivery, readDelivery } from "../../bus/message.ts";
 import { listMessages } from "../../bus/outbox.ts";
+import { sourceOf } from "../../bus/shadow.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { hours, minutes } from "../../lib/units.ts";
 import type { Json } from "../../model.ts";
@@ -129,7 +130,7 @@ export async function publishEvent(session: Session, options: { file: string; wa
   const read = readDelivery(delivery);
   if ("reason" in read) throw unreadable(options.file, read.detail);
   const services = await session.services();
-  const accepted = await acceptDeliveries(services.db, "command", [delivery]);
+  const accepted = await acceptDeliveries(services.db, sourceOf("command", services.automation.shadow), [delivery]);
   if (accepted.quarantined > 0) {
     throw new SlipwayError("conflict", "an event of this id is there with another body", {
       subject: read.id,

@@ -80,9 +80,11 @@ export async function apply(session: Session, path: string, options: { wait?: bo
 async function plansOf(session: Session, location: string, options: PlanOptions): Promise<PlanWithPreflight[]> {
   const services = await session.planning();
   const { selections } = await inspectCompose(location, services, session.call, options.system);
+  // A shadow asks no cloud.
+  const offline = options.offline === true || (await session.config()).shadow !== undefined;
   const plans: PlanWithPreflight[] = [];
   for (const selection of selections) {
-    if (options.offline === true) {
+    if (offline) {
       plans.push(offlinePlan(selection));
       continue;
     }

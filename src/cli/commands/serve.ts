@@ -22,11 +22,15 @@ export async function serve(session: Session, options: { listen?: string; queues
   const { consuming, publishing } = events.state();
   if (consuming !== undefined) session.output.say("Consuming from the broker.");
   if (publishing !== undefined) session.output.say("Sending messages to the broker.");
+  if (config.shadow !== undefined) {
+    session.output.say('This is a shadow: nothing is released or sent. "slipway shadow report" says what differs.');
+  }
   session.output.say("Waiting for work. Ctrl-C stops.");
+  const isShadow = config.shadow !== undefined;
   await Promise.all([
     untilStopped(session.signal),
-    healOnSchedule(session, engine, config.lifecycle.heal_every),
-    config.freeze.length > 0 ? offerAfterFreezes(session, engine) : undefined,
+    healOnSchedule(session, engine, isShadow ? "off" : config.lifecycle.heal_every),
+    config.freeze.length > 0 && !isShadow ? offerAfterFreezes(session, engine) : undefined,
   ]);
   return EXIT.done;
 }
@@ -35,7 +39,9 @@ export async function serve(session: Session, options: { listen?: string; queues
 export async function work(session: Session, options: { queues?: string }): Promise<number> {
   const queues = queuesOf(options.queues);
   const engine = await session.engine("service", queues);
-  session.output.say(`Working on ${queues?.join(", ") ?? "every queue"} as ${engine.executorId}. Ctrl-C stops.`);
+  const { shadow } = await session.config();
+  const which = shadow === undefined ? (queues?.join(", ") ?? "every queue") : "events, as a shadow,";
+  session.output.say(`Working on ${which} as ${engine.executorId}. Ctrl-C stops.`);
   await untilStopped(session.signal);
   return EXIT.done;
 }

@@ -7,6 +7,7 @@ import { type PlayResult, playEvent } from "../../programs/playbooks/play.ts";
 import { type ActsAs, actsAs } from "../automation-user.ts";
 import { receivedEvent } from "../received-event.ts";
 import type { Ctx } from "../services.ts";
+import { NOT_DONE } from "../shadow/expect-release.ts";
 
 export interface Played {
   readonly playbook: string;
@@ -33,7 +34,8 @@ export function playPlaybookStep(policy: { attempts: number; backoff: number; ti
     // The playbook's own limit comes first, so that its processes are ended in good order.
     timeoutMs: policy.timeout + END_MS,
     async run(ctx: Ctx, { eventId, rule, action }: PlayInput): Promise<Played> {
-      const { playbooks } = ctx.services.automation;
+      const { playbooks, shadow } = ctx.services.automation;
+      if (shadow !== undefined) throw new SlipwayError("unsupported", NOT_DONE);
       if (playbooks === undefined) {
         throw new SlipwayError("invalid", "no directory of playbooks is configured", {
           next: "Set automation.playbooks.",

@@ -44,6 +44,7 @@ import {
   releaseDisk,
   rollBackRelease,
   type Services,
+  type Shadow,
   startAttest,
   startOffer,
   startReconcile,
@@ -92,10 +93,13 @@ export async function openStage() {
   const clouds = new Map<string, () => Cloud>();
   const registries = new Map<string, () => Registry>();
   const audiences = new Map<string, Audience>();
+  /** Targets that were opened, as often as somebody asked for one. */
+  const opened: string[] = [];
   const signing: { key: SigningKey | undefined } = { key: undefined };
   const automation = {
     rules: [] as ActingRule[],
     freeze: [] as FreezeWindow[],
+    shadow: undefined as Shadow | undefined,
     engine: async () => engine,
   };
   const services: Services = {
@@ -118,23 +122,33 @@ export async function openStage() {
         audience: audiences.get(name) ?? { to: "public" },
         address: `registry.example/${name}`,
       }),
-      cloud: async (name) => (clouds.get(name) ?? missing(name))(),
-      registry: async (name) => (registries.get(name) ?? missing(name))(),
+      cloud: async (name) => {
+        opened.push(name);
+        return (clouds.get(name) ?? missing(name))();
+      },
+      registry: async (name) => {
+        opened.push(name);
+        return (registries.get(name) ?? missing(name))();
+      },
       uploading: (_targets, _call, body) => body(),
     },
   };
 
-  const engine: Engine<Services> = await openEngine({
-    database,
-    role: "service",
-    services,
-    queues: QUEUES.map((name) => ({ name, pollMs: 30, perWorker: 8 })),
-    log: silent,
-    hurry: 0.001,
-  });
-  engine.register([releaseCompose, releaseDisk, releaseContainer, handleEvent]);
-  engine.register([promoteImages, rollBackRelease, reconcileImages, attestImages]);
-  await engine.launch();
+  async function begin(): Promise<Engine<Services>> {
+    const begun = await openEngine<Services>({
+      database,
+      role: "service",
+      services,
+      queues: QUEUES.map((name) => ({ name, pollMs: 30, perWorker: 8 })),
+      log: silent,
+      hurry: 0.001,
+    });
+    begun.register([releaseCompose, releaseDisk, releaseContainer, handleEvent]);
+    begun.register([promoteImages, rollBackRelease, reconcileImages, attestImages]);
+    await begun.launch();
+    return begun;
+  }
+  let engine = await begin();
 
   let plays = 0;
   async function play(options: PlayOptions = {}) {
@@ -225,7 +239,15 @@ export async function openStage() {
   }
 
   return {
-    engine,
+    get engine() {
+      return engine;
+    },
+    /** The service stops where it is, and another one begins. */
+    async restart() {
+      await engine.close();
+      engine = await begin();
+    },
+    opened,
     services,
     /** Set rules and freeze windows here. */
     automation,
