@@ -102,7 +102,7 @@ test("nothing has come yet", () => {
 test("serve heals nothing: it does not even ask what there is", async () => {
   const session = {
     ...{ signal: AbortSignal.abort(), engine: async () => ({}), events: async () => ({ state: () => ({}) }) },
-    config: async () => ({ shadow: {}, console: { listen: "off" }, lifecycle: { heal_every: 1 } }),
+    config: async () => ({ shadow: {}, console: { listen: "off" }, freeze: [{}], lifecycle: { heal_every: 1 } }),
     services: async () => expect.unreachable(),
     output: { say() {} },
   };
