@@ -113,8 +113,8 @@ test("images, containers and messages are read from the catalog", async () => {
   expect((await ask(`${url}/api/images`)).json).toMatchObject({ images: [{ id: "ami-1" }], containers: [] });
   expect((await ask(`${url}/api/images?search=ami-2`)).json).toMatchObject({ images: [] });
   expect((await ask(`${url}/api/images?compose=C-2`)).json).toMatchObject({ images: [] });
-  expect((await ask(`${url}/api/events?run=${run.id}`)).json).toMatchObject({ events: [{ summary: "told" }] });
-  expect((await ask(`${url}/api/events?run=other`)).json).toEqual({ events: [] });
+  expect((await ask(`${url}/api/messages?run=${run.id}`)).json).toMatchObject({ messages: [{ summary: "told" }] });
+  expect((await ask(`${url}/api/messages?run=other`)).json).toEqual({ messages: [] });
   expect((await ask(`${url}/api/about`)).json).toEqual({ version: "1.2.3", systems: ["cloud"] });
 });
 

@@ -1,8 +1,7 @@
-/** The catalog and the messages, read only. */
+/** The catalog, read only. */
 import type { FastifyInstance } from "fastify";
 import type { Kysely } from "kysely";
 import { z } from "zod";
-import { listMessages } from "../bus/outbox.ts";
 import { listContainers, listImages } from "../catalog/catalog.ts";
 import type { Tables } from "../workflows/index.ts";
 import { parsed } from "./runs.ts";
@@ -12,19 +11,11 @@ const query = z.object({
   compose: z.string().max(200).optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(500),
 });
-const messageQuery = z.object({
-  run: z.string().max(300).optional(),
-  limit: z.coerce.number().int().min(1).max(500).default(100),
-});
 
 export function addImageRoutes(app: FastifyInstance, db: Kysely<Tables>): void {
   app.get("/api/images", async (request) => {
     const { search, compose, limit } = parsed(query, request.query);
     const filter = { search, composeId: compose, limit };
     return { images: await listImages(db, filter), containers: await listContainers(db, filter) };
-  });
-  app.get("/api/events", async (request) => {
-    const { run, limit } = parsed(messageQuery, request.query);
-    return { events: await listMessages(db, { runId: run, limit }) };
   });
 }

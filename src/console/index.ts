@@ -15,6 +15,7 @@ import type { Log } from "../lib/call.ts";
 import { codeOf, type ErrorCode, reportOf, SlipwayError } from "../lib/errors.ts";
 import type { Services } from "../workflows/index.ts";
 import { addProbes, addWebhooks, type EventDoors } from "./doors.ts";
+import { addEventRoutes } from "./events.ts";
 import { addImageRoutes } from "./images.ts";
 import { addRunRoutes, MAX_ID_LENGTH } from "./runs.ts";
 
@@ -71,6 +72,7 @@ export async function openConsole(options: ConsoleOptions): Promise<OpenConsole>
   app.get("/api/about", async () => ({ version: options.version, systems: options.systems }));
   addRunRoutes(app, options.engine, closing.signal);
   addImageRoutes(app, options.services.db);
+  addEventRoutes(app, options.engine, options.services.db);
   addProbes(app, options.events);
   if (options.events?.webhooks) await addWebhooks(app, options.events.webhooks);
   await addPages(app);

@@ -15,6 +15,7 @@ export type { Drift } from "./drift.ts";
 export { windowAt } from "./freeze.ts";
 export type * from "./groups.ts";
 export { type HandleInput, handleEvent } from "./handle-event.ts";
+export { type Handled, withRunStates } from "./handled.ts";
 export { livePlan } from "./live-plan.ts";
 export type { OfferOutcome } from "./offer-outcome.ts";
 export { offerThawed } from "./offer-thawed.ts";

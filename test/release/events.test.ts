@@ -63,7 +63,7 @@ test("an event is published, acted on once, shown and done again", async () => {
   expect(published).toMatchObject({ id: "p1", repeated: false, rules: [{ rule: "push", state: "started" }] });
   expect(await json("events", "publish", "--file", event)).toEqual({ id: "p1", repeated: true });
   const [listed] = await json("events", "list");
-  expect(listed).toMatchObject({ id: "p1", source: "command", deliveries: 2, rules: [{ rule: "push" }] });
+  expect(listed).toMatchObject({ id: "p1", source: "command", deliveries: 2, rules: [{ rule: "push", run: "done" }] });
   expect((await slipway("events", "replay", "p1", "--dry-run")).out).toContain("acts  push: heal");
   expect(await json("events", "replay", "p1")).toMatchObject({ started: 1 });
   const shown = await json("events", "show", "p1");

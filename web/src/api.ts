@@ -83,11 +83,52 @@ export interface Container {
   changedAt: string;
 }
 
+/** An event that arrived, and what rules did about it. */
+export interface ArrivedEvent {
+  id: string;
+  source: string;
+  topic: string;
+  receivedAt: string;
+  deliveries: number;
+  dispatched: boolean;
+  rules: {
+    rule: string;
+    generation: number;
+    state: string;
+    why?: string;
+    runId?: string;
+    /** Of that run. */
+    run?: RunState;
+    dueAt: string;
+  }[];
+}
+
+export interface Pause {
+  rule: string;
+  mode: "hold" | "drop";
+  reason: string;
+  since: string;
+}
+
+/** What nobody could read, or an id that came back with another body. */
+export interface Quarantined {
+  id: string;
+  reason: string;
+  detail: string;
+  topic: string;
+  source: string;
+  bytes: number;
+  deliveries: number;
+  lastAt: string;
+}
+
 export interface Message {
   id: string;
   topic: string;
   summary: string;
   state: string;
+  /** Why it still waits, or what it was delivered with. */
+  trouble?: string;
   body: unknown;
   createdAt: string;
 }

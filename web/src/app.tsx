@@ -62,6 +62,6 @@ function isAt(path: string, place: string): boolean {
 function pageOf(path: string) {
   if (path.startsWith("/runs/")) return <RunPage key={path} id={decodeURIComponent(path.slice("/runs/".length))} />;
   if (path === "/images") return <ImagesPage />;
-  if (path === "/events") return <EventsPage />;
+  if (path === "/events" || path.startsWith("/events/")) return <EventsPage path={path} />;
   return <RunsPage />;
 }

@@ -13,6 +13,12 @@ const COLOURS = {
   obsolete: "orange",
   removed: "grey",
   missing: "red",
+  starting: "blue",
+  started: "green",
+  skipped: "grey",
+  delivered: "green",
+  "delivered-with-warning": "orange",
+  invalid: "red",
 } as const;
 
 export function StateLabel({ state }: { state: string }) {

@@ -10,7 +10,7 @@ import { SlipwayError } from "../../lib/errors.ts";
 import { hours, minutes } from "../../lib/units.ts";
 import type { Json } from "../../model.ts";
 import type { EventFacts } from "../../rules/index.ts";
-import { dispatchEvents, type Services } from "../../workflows/index.ts";
+import { dispatchEvents, type Handled, type Services, withRunStates } from "../../workflows/index.ts";
 import { follow } from "../follow.ts";
 import { bytes, EXIT, harmless, type Paint, table } from "../output.ts";
 import type { Session } from "../session.ts";
@@ -51,7 +51,10 @@ export async function listEvents(session: Session, options: ListOptions): Promis
   }
   const since = options.since === undefined ? undefined : momentOf(options.since);
   const events = await listKept(db, { topic: options.topic, since, limit });
-  const done = await Promise.all(events.map(({ id }) => listDispatches(db, { eventId: id, limit: 20 })));
+  const engine = await session.engine("command");
+  const done = await Promise.all(
+    events.map(async ({ id }) => withRunStates(engine, await listDispatches(db, { eventId: id, limit: 20 }))),
+  );
   const said = events.map(({ body: _, headers: __, ...event }, at) => ({ ...event, rules: done[at]! }));
   session.output.data(said, (paint) =>
     said.length === 0
@@ -98,7 +101,8 @@ async function listSent(session: Session, options: ListOptions, limit: number): 
 export async function showEvent(session: Session, id: string): Promise<number> {
   const { db } = await session.services();
   const event = await eventOf(db, id);
-  const rules = await listDispatches(db, { eventId: id, limit: 1000 });
+  const engine = await session.engine("command");
+  const rules = await withRunStates(engine, await listDispatches(db, { eventId: id, limit: 1000 }));
   session.output.data({ ...event, rules }, (paint) => {
     const facts = table(
       ["", ""],
@@ -304,12 +308,13 @@ async function eventOf(db: Services["db"], id: string): Promise<KeptEvent> {
   throw new SlipwayError("not-found", "there is no such event", { subject: id, next: "See slipway events list." });
 }
 
-function describeRules(rules: readonly Dispatched[], paint: Paint): string {
+function describeRules(rules: readonly Handled[], paint: Paint): string {
   if (rules.length === 0) return paint.dim("no rule meant it");
   return rules.map((one) => `${one.rule}${generation(one)} ${stateOf(one, paint)}`).join(", ");
 }
 
-function stateOf({ state, why, dueAt }: Dispatched, paint: Paint): string {
+function stateOf({ state, why, dueAt, run }: Handled, paint: Paint): string {
+  if (run !== undefined) return run === "failed" ? paint.bad(run) : run === "done" ? paint.good(run) : paint.warn(run);
   const said = why === undefined ? state : `${state} (${harmless(why)})`;
   if (state === "failed") return paint.bad(said);
   if (state === "waiting") return paint.warn(`waiting until ${when(dueAt)} at least`);
