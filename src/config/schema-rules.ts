@@ -143,6 +143,11 @@ export const automation = z
             .array(z.string().min(1).max(500))
             .default([])
             .describe("What its sudo rule on the hosts allows: for requests and audits."),
+          service_account: z
+            .string()
+            .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "is not the name of a service account")
+            .optional()
+            .describe("In Kubernetes: what its playbooks' jobs act with. Refused where there is no cluster."),
           become: z.boolean().default(false).describe("May it become root by sudo, for those commands."),
         }),
       )

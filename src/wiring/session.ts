@@ -212,6 +212,9 @@ function playbooksOf(settings: Config, environment: Environment): Playbooks | un
   return {
     ...{ directory: playbooks, layout, inventory, vaultPasswordFile: vault_password_file },
     ...{ requireUser: require_user, users, root: join(resolve(settings.data_dir), "run"), path: environment.PATH },
+    runner: {
+      play: async (spec, call) => (await import("../programs/playbooks/runner.ts")).onThisWorker.play(spec, call),
+    },
     secret: async (ref) => (await import("../config/secrets.ts")).resolveSecret(ref, environment),
   };
 }

@@ -17,6 +17,13 @@ describe("who a playbook acts as", () => {
     expect(actsAs({ user: "koji", limit: ["koji"] }, "koji/x.yml", playbooks)).toMatchObject({ limit: "koji" });
   });
 
+  test("a service account goes along to whoever has a cluster", () => {
+    const users = { koji: { ...koji, service_account: "slipway-koji" } };
+    expect(actsAs({ user: "koji" }, "tag.yml", { users, requireUser: true })).toMatchObject({
+      serviceAccount: "slipway-koji",
+    });
+  });
+
   test.each([
     ["another playbook", { user: "koji" }, "other.yml", /may not run other\.yml/],
     ["one deeper than allowed", { user: "koji" }, "koji/a/b.yml", /may not run/],

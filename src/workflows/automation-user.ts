@@ -8,6 +8,8 @@ export interface ActsAs {
   readonly user?: string;
   readonly remoteUser?: string;
   readonly privateKeyFile?: string;
+  /** In Kubernetes. */
+  readonly serviceAccount?: string;
   readonly become: boolean;
   /** For Ansible's --limit; undefined: the whole inventory. */
   readonly limit?: string;
@@ -42,6 +44,7 @@ export function actsAs(
     user: name,
     remoteUser: user.account,
     ...(user.key_file === undefined ? {} : { privateKeyFile: user.key_file }),
+    ...(user.service_account === undefined ? {} : { serviceAccount: user.service_account }),
     become: user.become,
     limit: (limit ?? user.hosts).join(","),
   };

@@ -17,6 +17,7 @@ import type { ByteSourceOptions } from "../images/byte-source.ts";
 import type { CallContext } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import type { Audience } from "../model.ts";
+import type { PlaybookRunner } from "../programs/playbooks/runner.ts";
 import type { Registry } from "../registries/registry.ts";
 import type { Rule } from "../rules/index.ts";
 
@@ -66,6 +67,7 @@ export interface Playbooks {
   readonly root: string;
   /** The PATH programs are found in. */
   readonly path?: string | undefined;
+  readonly runner: PlaybookRunner;
   /** @throws SlipwayError `unauthenticated` */
   secret(ref: SecretRef): Promise<string>;
 }

@@ -287,7 +287,7 @@ async function actAndFollow(session: Session, services: Services, ids: readonly 
       }
     }
   }
-  return { rules, failed };
+  return { rules: await withRunStates(engine, rules), failed };
 }
 
 /** A service looks within seconds; what waits on purpose is not waited for. */

@@ -3,7 +3,7 @@ import type { PlaybookAction } from "../../config/index.ts";
 import { defineStep } from "../../durable/index.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { namedPlaybook, playbookForTopic } from "../../programs/playbooks/find-playbook.ts";
-import { type PlayResult, playEvent } from "../../programs/playbooks/play.ts";
+import type { PlayResult } from "../../programs/playbooks/play.ts";
 import { type ActsAs, actsAs } from "../automation-user.ts";
 import { receivedEvent } from "../received-event.ts";
 import type { Ctx } from "../services.ts";
@@ -61,7 +61,7 @@ export function playPlaybookStep(policy: { attempts: number; backoff: number; ti
       // Right before it acts: who lost the lease meanwhile does not.
       await ctx.lease.assert();
       const inventory = action.inventory ?? playbooks.inventory;
-      const { hosts, changed, tolerated } = await playEvent(
+      const { hosts, changed, tolerated } = await playbooks.runner.play(
         {
           ...{ playbook, event, runId: ctx.run.id, root: playbooks.root, owner: `${ctx.run.id} ${ctx.run.step}` },
           timeoutMs: policy.timeout,
@@ -74,6 +74,7 @@ export function playPlaybookStep(policy: { attempts: number; backoff: number; ti
           ...(playbooks.vaultPasswordFile === undefined ? {} : { vaultPasswordFile: playbooks.vaultPasswordFile }),
           ...(as.remoteUser === undefined ? {} : { remoteUser: as.remoteUser }),
           ...(privateKeyFile === undefined ? {} : { privateKeyFile }),
+          ...(as.serviceAccount === undefined ? {} : { serviceAccount: as.serviceAccount }),
           ...(as.become ? { become: true } : {}),
           ...(as.limit === undefined ? {} : { limit: as.limit }),
           ...(action.tags === undefined ? {} : { tags: action.tags }),

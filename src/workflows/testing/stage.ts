@@ -36,6 +36,7 @@ import {
   healOnce,
   type OfferOutcome,
   type OfferRequest,
+  type Playbooks,
   promoteImages,
   QUEUES,
   reconcileImages,
@@ -99,6 +100,7 @@ export async function openStage() {
   const automation = {
     rules: [] as ActingRule[],
     freeze: [] as FreezeWindow[],
+    playbooks: undefined as Playbooks | undefined,
     shadow: undefined as Shadow | undefined,
     engine: async () => engine,
   };
