@@ -9,7 +9,7 @@ export interface Broken {
   readonly message: string;
 }
 
-type Checked = Pick<Config, "targets" | "systems" | "rules" | "automation" | "freeze" | "bus">;
+type Checked = Pick<Config, "targets" | "systems" | "rules" | "automation" | "freeze" | "bus" | "notifications">;
 
 /** What no schema of one place can see: names that point nowhere, targets of the wrong kind, templates that lack. */
 export function checkReferences(config: Checked): Broken[] {
@@ -25,10 +25,20 @@ export function checkReferences(config: Checked): Broken[] {
       broken.push({ path: ["freeze", index, "until"], message: "the window ends before it begins" });
     }
   }
+  broken.push(...checkNotifications(config.notifications));
   if (config.bus && (config.bus.cert_file === undefined) !== (config.bus.key_file === undefined)) {
     broken.push({ path: ["bus"], message: "cert_file and key_file belong together" });
   }
   return broken;
+}
+
+function checkNotifications({ channels, alarms }: Checked["notifications"]): Broken[] {
+  const known = Object.keys(channels);
+  return Object.entries(alarms).flatMap(([kind, alarm]) =>
+    (alarm.channels ?? []).flatMap((name, at) =>
+      checkName("channel", name, known, ["notifications", "alarms", kind, "channels", at]),
+    ),
+  );
 }
 
 function checkRules(config: Checked): Broken[] {
