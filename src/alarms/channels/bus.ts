@@ -28,7 +28,7 @@ function messageOf(notice: Notice): OutgoingMessage {
   const { at, since, key, subject, message, next } = notice;
   return {
     id,
-    topic: `${ALARM_TOPIC}.${kind}.${what}`,
+    topic: [ALARM_TOPIC, ...(kind === "test" ? [] : [kind]), what].join("."),
     headers: {
       ...headersOf(`${ALARM_TOPIC}.${what}`, new Date(at)),
       fedora_messaging_severity: what === "recovered" || what === "test" ? INFO : SEVERITY[severity],
