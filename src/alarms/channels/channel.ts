@@ -34,6 +34,17 @@ export function masked(text: string, secrets: readonly string[]): string {
   return said;
 }
 
+/** A shorter part of a URL is a word that others use too. */
+const SECRET_PART = 8;
+
+/** What is secret of a URL that is one: the whole, and each part that is long enough to be guessed by nobody. */
+export function secretsOf(url: string): string[] {
+  if (!URL.canParse(url)) return [url];
+  const { pathname, searchParams, password } = new URL(url);
+  const parts = [...pathname.split("/"), ...searchParams.values(), password];
+  return [url, ...parts.filter((part) => part.length >= SECRET_PART)];
+}
+
 export function stopped(name: string): SlipwayError {
   return new SlipwayError("cancelled", "the notification was stopped before it was sent", { subject: name });
 }

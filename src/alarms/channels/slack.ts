@@ -1,5 +1,5 @@
 import { lines } from "../text.ts";
-import type { Channel, Secret } from "./channel.ts";
+import { type Channel, type Secret, secretsOf } from "./channel.ts";
 import { sendJson } from "./http.ts";
 
 /**
@@ -13,12 +13,11 @@ export function slackChannel({ name, url }: { readonly name: string; readonly ur
     kind: "slack",
     async send(notice, call) {
       const secret = await url();
-      const path = URL.canParse(secret) ? new URL(secret).pathname : secret;
       // No markup, no links made of words, no mentions of those who read.
       const plainly = { mrkdwn: false, parse: "none", link_names: false, unfurl_links: false, unfurl_media: false };
       await sendJson(
         {
-          ...{ channel: name, method: "POST", url: secret, secrets: [secret, path] },
+          ...{ channel: name, method: "POST", url: secret, secrets: secretsOf(secret) },
           body: JSON.stringify({ text: escaped(lines(notice).join("\n")), ...plainly }),
         },
         call,

@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 import { headline } from "../text.ts";
-import type { Channel, Secret } from "./channel.ts";
+import { type Channel, type Secret, secretsOf } from "./channel.ts";
 import { sendJson } from "./http.ts";
 
 export interface WebhookSettings {
@@ -26,9 +26,7 @@ export function webhookChannel({ name, url, secret, ca }: WebhookSettings): Chan
         key === undefined
           ? {}
           : { "x-slipway-signature-256": `sha256=${createHmac("sha256", key).update(body).digest("hex")}` };
-      const path = URL.canParse(address) ? new URL(address).pathname + new URL(address).search : address;
-      // A short path is no secret, and would be taken out of every word.
-      const secrets = [address, ...(path.length < 8 ? [] : [path]), ...(key === undefined ? [] : [key])];
+      const secrets = [...secretsOf(address), ...(key === undefined ? [] : [key])];
       await sendJson(
         {
           ...{ channel: name, method: "POST", url: address, body, secrets, ca },
