@@ -64,7 +64,9 @@ export function mailChannel(settings: MailSettings): Channel {
       } catch (error) {
         if (signal.aborted) throw stopped(name);
         const said = late.aborted ? `no end within ${deadlineMs / 1000} s` : (error as Error).message;
-        const words = plain(masked(said, secret === undefined ? [] : [secret]), 200);
+        // The password, and as the login says it (RFC 4616): a server may say back what it was told.
+        const secrets = secret === undefined ? [] : [secret, `\0${username}\0${secret}`];
+        const words = plain(masked(said, secrets), 200);
         throw new SlipwayError(codeOf(error), `channel ${name}: mail through ${host}:${port}: ${words}`, {
           subject: name,
           next: `Correct notifications.channels.${name}, then: slipway alarms test ${name}`,
