@@ -45,6 +45,8 @@ export async function lookAround(
   log: Log,
 ): Promise<Look> {
   const { after, expected, rules, failures, certificates, runsAfter } = settings;
+  // Before what may fail: it remembers since when, and the broker may be away together with the database.
+  const shut = watchBroker(world.now, broker(), after.broker ?? Infinity, memory.shut);
   const watches: Record<AlarmKind, (after: number) => Promise<Alarm[]> | Alarm[]> = {
     "compose-missing": (grace) => watchComposes(world, expected, grace),
     "queue-age": (age) => watchQueues(world, { after: age, runsAfter, sending: broker().publishing !== undefined }),
@@ -52,7 +54,7 @@ export async function lookAround(
     undelivered: (age) => watchMessages(world, age),
     "rule-failing": () => watchRules(world, rules, failures),
     credentials: (left) => watchCredentials(world.now, certificates, left),
-    broker: (age) => watchBroker(world.now, broker(), age, memory.shut),
+    broker: () => shut,
     "run-failed": (within) => watchRuns(world, within, memory.results),
   };
   const alarms: Alarm[] = [];

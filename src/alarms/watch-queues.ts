@@ -23,7 +23,7 @@ export async function watchQueues(world: World, { after, runsAfter, sending }: Q
     alarms.push(
       queueAlarm("events", events.oldest!, {
         message: `${events.count} event(s) wait to be looked at`,
-        next: "Is slipway serve running? Its log says why events cannot be dispatched: slipway events list, slipway doctor",
+        next: "The log of slipway serve says why events cannot be dispatched. See which: slipway events list. Then: slipway doctor",
       }),
     );
   }

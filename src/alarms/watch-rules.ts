@@ -5,6 +5,9 @@ import type { World } from "./watch.ts";
 /** So many times what is asked for are looked at: the newest may run still. */
 const LOOK_BACK = 3;
 
+/** An event's id is its sender's, and what stands in a command is typed or pasted into a shell. */
+const TYPEABLE = /^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}$/;
+
 /**
  * `rule-failing`: the last so many times a rule had something to do and that has ended, it failed: it could not be
  * judged or started, or its run failed. What a release that it started became, is that release's matter.
@@ -37,11 +40,11 @@ export async function watchRules({ db, runs }: World, rules: readonly string[], 
     }
     if (ended.length < times || ended.some(({ failed }) => !failed)) continue;
     const { why, run, event } = ended[0]!;
-    const look = run === undefined ? `slipway events show ${event}` : `slipway runs why ${run}`;
+    const look = run !== undefined ? `runs why ${run}` : TYPEABLE.test(event) ? `events show ${event}` : "events list";
     alarms.push({
       ...{ key: alarmKey("rule-failing", rule), kind: "rule-failing", severity: "error", subject: rule },
       message: `The rule ${rule} failed ${times} times in a row, last: ${plain(why, 250)}`,
-      next: `${look}. When it is mended: slipway events replay --rule ${rule} --since 1d. To stop it meanwhile: slipway pause ${rule} --reason TEXT`,
+      next: `slipway ${look}. When it is mended: slipway events replay --rule ${rule} --since 1d. To stop it meanwhile: slipway pause ${rule} --reason TEXT`,
     });
   }
   return alarms;
