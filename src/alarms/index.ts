@@ -9,6 +9,7 @@ export { webhookChannel } from "./channels/webhook.ts";
 export { lastLook } from "./keep.ts";
 export type { AlarmSettings } from "./look.ts";
 export { type AlarmLoop, watchAlarms } from "./loop.ts";
+export type { Peer } from "./peer-certificate.ts";
 export { ALARM_MIGRATIONS, type AlarmTables } from "./schema.ts";
 export { testNotice } from "./test-notice.ts";
 export { forPeople } from "./text.ts";

@@ -4,10 +4,11 @@ import type { Log } from "../lib/call.ts";
 import { reportOf } from "../lib/errors.ts";
 import { ALARM_KINDS, type Alarm, type AlarmKind } from "./alarm.ts";
 import type { KeepSettings, Look } from "./keep.ts";
+import type { Peer } from "./peer-certificate.ts";
 import type { World } from "./watch.ts";
 import { type BrokerState, type ShutSince, watchBroker } from "./watch-broker.ts";
 import { type Expected, watchComposes } from "./watch-composes.ts";
-import { type Certificate, watchCredentials } from "./watch-credentials.ts";
+import { type Certificate, type PeerEnds, watchCredentials, watchPeers } from "./watch-credentials.ts";
 import { watchMessages } from "./watch-messages.ts";
 import { watchQuarantine } from "./watch-quarantine.ts";
 import { watchQueues } from "./watch-queues.ts";
@@ -25,12 +26,19 @@ export interface AlarmSettings extends KeepSettings {
   readonly expected: readonly Expected[];
   readonly rules: readonly string[];
   readonly certificates: readonly Certificate[];
+  /** Servers whose certificates end too. */
+  readonly peers: readonly Peer[];
 }
 
 /** What a process remembers between two looks. */
 export interface Memory {
   readonly results: RunResults;
   readonly shut: ShutSince;
+  readonly peers: PeerEnds;
+}
+
+export function emptyMemory(): Memory {
+  return { results: new Map(), shut: new Map(), peers: new Map() };
 }
 
 /**
@@ -44,7 +52,7 @@ export async function lookAround(
   memory: Memory,
   log: Log,
 ): Promise<Look> {
-  const { after, expected, rules, failures, certificates, runsAfter } = settings;
+  const { after, expected, rules, failures, certificates, peers, runsAfter } = settings;
   // Before what may fail: it remembers since when, and the broker may be away together with the database.
   const shut = watchBroker(world.now, broker(), after.broker ?? Infinity, memory.shut);
   const watches: Record<AlarmKind, (after: number) => Promise<Alarm[]> | Alarm[]> = {
@@ -53,7 +61,10 @@ export async function lookAround(
     quarantine: (within) => watchQuarantine(world, within),
     undelivered: (age) => watchMessages(world, age),
     "rule-failing": () => watchRules(world, rules, failures),
-    credentials: (left) => watchCredentials(world.now, certificates, left),
+    credentials: async (left) => [
+      ...(await watchCredentials(world.now, certificates, left)),
+      ...(await watchPeers(world.now, peers, left, memory.peers)),
+    ],
     broker: () => shut,
     "run-failed": (within) => watchRuns(world, within, memory.results),
   };

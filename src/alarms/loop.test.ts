@@ -5,7 +5,7 @@ import { hours, minutes } from "../lib/units.ts";
 import { ALARM_KINDS, type Notice } from "./alarm.ts";
 import { listAlarms } from "./book.ts";
 import type { Channel } from "./channels/channel.ts";
-import { lookAround, type Memory } from "./look.ts";
+import { emptyMemory, lookAround, type Memory } from "./look.ts";
 import { type AlarmLoop, type WatchOptions, watchAlarms, watchOnce } from "./loop.ts";
 import type { AlarmTables } from "./schema.ts";
 import { alarmDatabase } from "./testing/database.ts";
@@ -47,7 +47,7 @@ const options = (): WatchOptions => ({
   settings: {
     ...{ channels: () => ["ops"], settle: minutes(5), keep: hours(99), remind: undefined },
     after: Object.fromEntries(ALARM_KINDS.map((kind) => [kind, minutes(10)])),
-    ...{ runsAfter: hours(6), failures: 3, expected: [], rules: [], certificates: [] },
+    ...{ runsAfter: hours(6), failures: 3, expected: [], rules: [], certificates: [], peers: [] },
   },
   broker: () => broker,
   now: () => new Date(clock),
@@ -57,7 +57,7 @@ const told = () => sent.map(({ what, key }) => `${what} ${key}`);
 
 /** A service: what it remembers dies with it. */
 function service() {
-  const memory: Memory = { results: new Map(), shut: new Map() };
+  const memory = emptyMemory();
   return (ms: number) => {
     clock += ms;
     return watchOnce(options(), memory, new AbortController().signal);
@@ -87,7 +87,7 @@ test("a kind that cannot be looked at hides no other, and nothing of it ends", a
   const { settings, db } = options();
   const bad = { ...runs, list: () => Promise.reject(new Error("syntax error")) };
   const look = () =>
-    lookAround({ db, runs: bad, now: new Date(clock) }, settings, () => broker, { results: new Map(), shut }, log);
+    lookAround({ db, runs: bad, now: new Date(clock) }, settings, () => broker, { ...emptyMemory(), shut }, log);
   const shut = new Map([["consuming" as const, clock - hours(1)]]);
   const { alarms, kinds, off } = await look();
   expect(alarms.map(({ key }) => key)).toEqual(["broker:consuming"]);
@@ -133,7 +133,7 @@ test("closing stops what is being sent, and whoever comes next sends it", async 
     },
   };
   clock -= minutes(11);
-  const memory: Memory = { results: new Map(), shut: new Map([["consuming", clock]]) };
+  const memory: Memory = { ...emptyMemory(), shut: new Map([["consuming", clock]]) };
   clock += minutes(11);
   const stop = new AbortController();
   const round = watchOnce({ ...given, channels: [slow] }, memory, stop.signal);

@@ -5,7 +5,7 @@ import { reportOf } from "../lib/errors.ts";
 import { minutes } from "../lib/units.ts";
 import type { Channel } from "./channels/channel.ts";
 import { reconcile } from "./keep.ts";
-import { type AlarmSettings, lookAround, type Memory } from "./look.ts";
+import { type AlarmSettings, emptyMemory, lookAround, type Memory } from "./look.ts";
 import type { AlarmTables } from "./schema.ts";
 import { sendNotices } from "./send.ts";
 import type { Runs } from "./watch.ts";
@@ -37,7 +37,7 @@ export interface AlarmLoop {
  */
 export function watchAlarms(options: WatchOptions): AlarmLoop {
   const { log, everyMs = LOOK_MS } = options;
-  const memory: Memory = { results: new Map(), shut: new Map() };
+  const memory = emptyMemory();
   const stop = new AbortController();
   let wakeUp = () => {};
 

@@ -1,8 +1,9 @@
 import { X509Certificate } from "node:crypto";
 import { open } from "node:fs/promises";
 import { reportOf } from "../lib/errors.ts";
-import { MiB } from "../lib/units.ts";
+import { hours, MiB } from "../lib/units.ts";
 import { type Alarm, alarmKey } from "./alarm.ts";
+import { endOfPeer, type Peer } from "./peer-certificate.ts";
 import { forPeople, moment, plain } from "./text.ts";
 
 /** A certificate that is used and will end. */
@@ -16,6 +17,12 @@ export interface Certificate {
 
 const MOST_BYTES = MiB;
 
+/** What servers showed, by name: when they were asked, and the end. Milliseconds since 1970. */
+export type PeerEnds = Map<string, { readonly askedAt: number; readonly ends: number }>;
+
+/** A server's certificate is exchanged once in months. */
+const ASK_AGAIN_MS = hours(6);
+
 /**
  * `credentials`: a certificate that ends within `before` milliseconds, has ended, or cannot be read. Files are read each
  * time, so that a renewed one is seen.
@@ -27,28 +34,58 @@ export async function watchCredentials(
 ): Promise<Alarm[]> {
   const alarms: Alarm[] = [];
   for (const { name, file, use } of certificates) {
-    const alarm = (severity: Alarm["severity"], message: string, next: string): Alarm => ({
-      ...{ key: alarmKey("credentials", name.replaceAll(" ", "-")), kind: "credentials", subject: file },
-      ...{ severity, message, next },
-    });
     let ends: number;
     try {
       ends = await endOf(file, use);
     } catch (error) {
       const why = plain(reportOf(error).message, 200);
-      alarms.push(alarm("error", `${name} cannot be read: ${why}`, `Correct ${file}, or who may read it.`));
+      const next = `Correct ${file}, or who may read it.`;
+      alarms.push(alarmOf(name, { subject: file, severity: "error", message: `${name} cannot be read: ${why}`, next }));
       continue;
     }
-    const left = ends - now.getTime();
-    if (left >= before) continue;
     const next = `Get a new one, put it into ${file}, and start Slipway again.`;
-    alarms.push(
-      left <= 0
-        ? alarm("error", `${name} ended at ${moment(new Date(ends))}.`, next)
-        : alarm("warning", `${name} ends in ${forPeople(left)}, at ${moment(new Date(ends))}.`, next),
-    );
+    alarms.push(...endingSoon(name, file, ends, { now, before, next }));
   }
   return alarms;
+}
+
+/**
+ * The same for what servers show. One that cannot be reached is `broker`'s matter: what it showed last counts. `known`
+ * is kept from look to look.
+ */
+export async function watchPeers(now: Date, peers: readonly Peer[], before: number, known: PeerEnds): Promise<Alarm[]> {
+  const alarms: Alarm[] = [];
+  for (const peer of peers) {
+    const asked = known.get(peer.name);
+    if (asked === undefined || now.getTime() - asked.askedAt >= ASK_AGAIN_MS) {
+      const ends = await endOfPeer(peer).catch(() => undefined);
+      if (ends !== undefined) known.set(peer.name, { askedAt: now.getTime(), ends });
+    }
+    const ends = known.get(peer.name)?.ends;
+    if (ends === undefined) continue;
+    const place = `${peer.host}:${peer.port}`;
+    const next = `Whoever runs ${place} has to renew it; until then nothing that checks it connects.`;
+    alarms.push(...endingSoon(peer.name, place, ends, { now, before, next }));
+  }
+  return alarms;
+}
+
+function endingSoon(
+  name: string,
+  subject: string,
+  ends: number,
+  { now, before, next }: { readonly now: Date; readonly before: number; readonly next: string },
+): Alarm[] {
+  const left = ends - now.getTime();
+  if (left >= before) return [];
+  const at = moment(new Date(ends));
+  if (left <= 0) return [alarmOf(name, { subject, severity: "error", message: `${name} ended at ${at}.`, next })];
+  const message = `${name} ends in ${forPeople(left)}, at ${at}.`;
+  return [alarmOf(name, { subject, severity: "warning", message, next })];
+}
+
+function alarmOf(name: string, facts: Pick<Alarm, "subject" | "severity" | "message" | "next">): Alarm {
+  return { key: alarmKey("credentials", name), kind: "credentials", ...facts };
 }
 
 /** Milliseconds since 1970. @throws what is wrong with the file */

@@ -1,13 +1,16 @@
 import { X509Certificate } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer as createNetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createServer, type Server } from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createAuthority } from "../../rehearsal/src/tls.ts";
 import { messageId } from "../bus/outbox.ts";
 import type { Database } from "../database/index.ts";
 import { hours, minutes } from "../lib/units.ts";
 import type { Alarm, Notice } from "./alarm.ts";
+import { endOfPeer, type Peer } from "./peer-certificate.ts";
 import type { AlarmTables } from "./schema.ts";
 import { alarmDatabase } from "./testing/database.ts";
 import { fakeRuns } from "./testing/world.ts";
@@ -15,7 +18,7 @@ import { lines } from "./text.ts";
 import type { World } from "./watch.ts";
 import { type ShutSince, watchBroker } from "./watch-broker.ts";
 import { watchComposes } from "./watch-composes.ts";
-import { watchCredentials } from "./watch-credentials.ts";
+import { type PeerEnds, watchCredentials, watchPeers } from "./watch-credentials.ts";
 import { watchMessages } from "./watch-messages.ts";
 import { watchQuarantine } from "./watch-quarantine.ts";
 import { watchQueues } from "./watch-queues.ts";
@@ -334,6 +337,62 @@ describe("credentials", () => {
     const file = { name: "authority", file: both, use: "authority" as const };
     expect(await watchCredentials(new Date(last - days(22)), [file], days(21))).toEqual([]);
     expect(await watchCredentials(new Date(last), [file], days(21))).toHaveLength(1);
+  });
+});
+
+describe("what a server shows", () => {
+  const wanted = { cert: "", key: "", ca: "" };
+  const seen: string[] = [];
+  let server: Server;
+  let ends: number;
+  beforeAll(async () => {
+    Object.assign(wanted, await createAuthority());
+    ends = Date.parse(new X509Certificate(wanted.cert).validTo);
+    // As a broker with SASL EXTERNAL is: without a certificate of ours it does not talk.
+    server = createServer({ ...wanted, requestCert: true, rejectUnauthorized: false }, (socket) => {
+      seen.push(String(socket.getPeerX509Certificate()?.subject));
+      socket.on("error", () => {});
+      socket.resume();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  });
+  afterAll(() => server?.close());
+
+  const broker = (): Peer => ({
+    ...{ name: "The broker's own certificate", host: "127.0.0.1", port: (server.address() as AddressInfo).port },
+    tls: async () => ({ cert: wanted.cert, key: wanted.key }),
+  });
+
+  test("its end is seen though nobody vouches for it, and asked for again after hours", async () => {
+    const known: PeerEnds = new Map();
+    const watch = (at: number) => watchPeers(new Date(at), [broker()], days(21), known);
+    expect(await watch(ends - days(30))).toEqual([]);
+    expect(await watch(ends - days(30) + hours(5))).toEqual([]);
+    await expect.poll(() => seen).toEqual(["CN=localhost"]);
+    const [alarm] = await watch(ends - days(3));
+    expect(alarm).toMatchObject({
+      key: "credentials:The-broker-s-own-certificate",
+      severity: "warning",
+      message: expect.stringContaining("The broker's own certificate ends in 3 d, at "),
+    });
+    expect(await watch(ends)).toMatchObject([{ severity: "error" }]);
+    await expect.poll(() => seen).toHaveLength(2);
+  });
+
+  test("one that is away shows what it showed last; of one that never was there nothing is known", async () => {
+    const away = { ...broker(), port: 1 };
+    const at = new Date(ends - days(3));
+    expect(await watchPeers(at, [away], days(21), new Map())).toEqual([]);
+    const known: PeerEnds = new Map([[away.name, { askedAt: 0, ends }]]);
+    expect(await watchPeers(at, [away], days(21), known)).toHaveLength(1);
+  });
+
+  test("silence has a deadline", async () => {
+    const silent = createNetServer();
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const port = (silent.address() as AddressInfo).port;
+    await expect(endOfPeer({ ...broker(), port }, 50)).rejects.toThrow("no handshake in time");
+    silent.close();
   });
 });
 

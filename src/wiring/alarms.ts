@@ -13,6 +13,7 @@ import {
   type Channel,
   mailChannel,
   matrixChannel,
+  type Peer,
   slackChannel,
   watchAlarms,
   webhookChannel,
@@ -106,6 +107,7 @@ export function alarmSettings(config: Config, broker: BrokerSettings | undefined
     ),
     rules: ruleConfigs(config).flatMap(({ name, enabled }) => (enabled ? [name] : [])),
     certificates: certificatesOf(config, broker),
+    peers: broker === undefined ? [] : peersOf(broker),
   };
 }
 
@@ -133,6 +135,26 @@ function certificatesOf(config: Config, broker: BrokerSettings | undefined): Cer
 
 function certificate(name: string, file: string | undefined, use: Certificate["use"]): Certificate | undefined {
   return file === undefined ? undefined : { name, file, use };
+}
+
+/** The broker, where it is reached through TLS. */
+function peersOf({ url, caFile, certFile, keyFile }: BrokerSettings): Peer[] {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  if (parsed?.protocol !== "amqps:" || parsed.hostname === "") return [];
+  const read = (file: string | undefined) => (file === undefined ? undefined : readFile(file, "utf8"));
+  return [
+    {
+      ...{ name: "The broker's own certificate", host: parsed.hostname.replace(/^\[|\]$/g, "") },
+      port: Number(parsed.port) || 5671,
+      async tls() {
+        const [ca, cert, key] = await Promise.all([read(caFile), read(certFile), read(keyFile)]);
+        return {
+          ...(ca === undefined ? {} : { ca }),
+          ...(cert === undefined || key === undefined ? {} : { cert, key }),
+        };
+      },
+    },
+  ];
 }
 
 export interface OpenAlarmsOptions {
