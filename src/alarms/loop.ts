@@ -32,7 +32,7 @@ export interface AlarmLoop {
 }
 
 /**
- * Returns at once. A database that is away is waited for, and said once; channels that cannot be reached are tried again.
+ * Returns at once; the first look is a minute later. A database that is away is waited for, and said once; channels that cannot be reached are tried again.
  * As many processes as are wanted may watch one database: each alarm is told once.
  */
 export function watchAlarms(options: WatchOptions): AlarmLoop {
@@ -43,7 +43,17 @@ export function watchAlarms(options: WatchOptions): AlarmLoop {
 
   async function loop(): Promise<void> {
     let said = false;
-    while (!stop.signal.aborted) {
+    for (;;) {
+      // First, too: what has piled up while nothing ran is worked off in this time, and nobody is woken by it.
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, everyMs);
+        wakeUp = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (stop.signal.aborted) wakeUp();
+      });
+      if (stop.signal.aborted) return;
       try {
         await watchOnce(options, memory, stop.signal);
         said = false;
@@ -52,14 +62,6 @@ export function watchAlarms(options: WatchOptions): AlarmLoop {
           log.warn("alarms cannot be watched for now", { error: reportOf(error).message });
         said = true;
       }
-      if (stop.signal.aborted) return;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, everyMs);
-        wakeUp = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
     }
   }
 
