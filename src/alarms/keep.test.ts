@@ -107,6 +107,16 @@ test("a reminder comes when it is asked for, and not before", async () => {
   expect(await notices()).toHaveLength(6);
 });
 
+test("what gets worse is told again, once", async () => {
+  const ending = alarm(KEY, { severity: "warning", message: "It ends in 3 d." });
+  await look([ending]);
+  pass(hours(72));
+  const ended = alarm(KEY, { severity: "error", message: "It ended." });
+  expect((await look([ended])).reminded).toEqual([KEY]);
+  expect(await look([ended])).toEqual(NOTHING);
+  expect(await look([ending]), "better is no news").toEqual(NOTHING);
+});
+
 describe("silence", () => {
   const silence = (ms: number) => snoozeAlarm(db(), { key: KEY, until: new Date(clock + ms), reason: "upgrade" });
 

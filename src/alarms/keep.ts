@@ -61,9 +61,11 @@ export async function reconcile(
     const rows = new Map((await rowsOf(tx, look)).map((row) => [row.key, row]));
     const nowTrue = new Map(look.alarms.map((alarm) => [alarm.key, alarm]));
     for (const alarm of nowTrue.values()) {
-      const row = await noteTrue(tx, alarm, rows.get(alarm.key), now);
+      const before = rows.get(alarm.key);
+      const row = await noteTrue(tx, alarm, before, now);
       if (row.snoozed_until !== null && row.snoozed_until > now) continue;
-      const what = wordFor(row, settings, now);
+      const worse = before?.severity === "warning" && row.severity === "error";
+      const what = wordFor(row, worse, settings, now);
       const channels = settings.channels(row.kind);
       // Nobody can be told yet: it is news still when a channel is there.
       if (what === undefined || channels.length === 0) continue;
@@ -113,11 +115,7 @@ async function noteTrue(tx: Transaction<AlarmTables>, alarm: Alarm, row: Row | u
     over_since: null,
   };
   const again = row === undefined || row.recovered_at !== null;
-  // A snooze outlives the end of what it silences: whoever works on it makes it come and go.
-  const snoozed = row?.snoozed_until != null && row.snoozed_until > now;
-  const begun = again
-    ? { first_at: now, told_at: null, recovered_at: null, ...(snoozed ? {} : { snoozed_until: null }) }
-    : {};
+  const begun = again ? { first_at: now, told_at: null, recovered_at: null, snoozed_until: null } : {};
   return tx
     .insertInto("alarms")
     .values({
@@ -131,8 +129,10 @@ async function noteTrue(tx: Transaction<AlarmTables>, alarm: Alarm, row: Row | u
 }
 
 /** What is to be said of one that is true and not silenced, if anything. */
-function wordFor(row: Row, { remind }: KeepSettings, now: Date): "raised" | "reminded" | undefined {
+function wordFor(row: Row, worse: boolean, { remind }: KeepSettings, now: Date): "raised" | "reminded" | undefined {
   if (row.told_at === null) return "raised";
+  // A certificate that was to end and has ended is other news.
+  if (worse) return "reminded";
   // Somebody silenced it, the time is up and it is still there.
   if (row.snoozed_until !== null) return "reminded";
   return remind !== undefined && now.getTime() - row.told_at.getTime() >= remind ? "reminded" : undefined;

@@ -32,8 +32,9 @@ export interface AlarmLoop {
 }
 
 /**
- * Returns at once; the first look is a minute later. A database that is away is waited for, and said once; channels that cannot be reached are tried again.
- * As many processes as are wanted may watch one database: each alarm is told once.
+ * Returns at once; the first look is a minute later. A database that is away is waited for, and said once; channels
+ * that cannot be reached are tried again. As many processes as are wanted may watch one database: each alarm is told
+ * once.
  */
 export function watchAlarms(options: WatchOptions): AlarmLoop {
   const { log, everyMs = LOOK_MS } = options;

@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { open } from "node:fs/promises";
 import { reportOf } from "../lib/errors.ts";
-import { hours, MiB } from "../lib/units.ts";
+import { hours, MiB, minutes } from "../lib/units.ts";
 import { type Alarm, alarmKey } from "./alarm.ts";
 import { endOfPeer, type Peer } from "./peer-certificate.ts";
 import { forPeople, moment, plain } from "./text.ts";
@@ -17,11 +17,12 @@ export interface Certificate {
 
 const MOST_BYTES = MiB;
 
-/** What servers showed, by name: when they were asked, and the end. Milliseconds since 1970. */
-export type PeerEnds = Map<string, { readonly askedAt: number; readonly ends: number }>;
+/** What servers showed, by name: when to ask again, and the end if it was seen. Milliseconds since 1970. */
+export type PeerEnds = Map<string, { readonly askAt: number; readonly ends: number | undefined }>;
 
-/** A server's certificate is exchanged once in months. */
+/** A server's certificate is exchanged once in months; one that is away shall not hold up every look. */
 const ASK_AGAIN_MS = hours(6);
+const AWAY_AGAIN_MS = minutes(10);
 
 /**
  * `credentials`: a certificate that ends within `before` milliseconds, has ended, or cannot be read. Files are read each
@@ -57,11 +58,12 @@ export async function watchPeers(now: Date, peers: readonly Peer[], before: numb
   const alarms: Alarm[] = [];
   for (const peer of peers) {
     const asked = known.get(peer.name);
-    if (asked === undefined || now.getTime() - asked.askedAt >= ASK_AGAIN_MS) {
-      const ends = await endOfPeer(peer).catch(() => undefined);
-      if (ends !== undefined) known.set(peer.name, { askedAt: now.getTime(), ends });
+    let ends = asked?.ends;
+    if (now.getTime() >= (asked?.askAt ?? 0)) {
+      const shown = await endOfPeer(peer).catch(() => undefined);
+      ends = shown ?? ends;
+      known.set(peer.name, { askAt: now.getTime() + (shown === undefined ? AWAY_AGAIN_MS : ASK_AGAIN_MS), ends });
     }
-    const ends = known.get(peer.name)?.ends;
     if (ends === undefined) continue;
     const place = `${peer.host}:${peer.port}`;
     const next = `Whoever runs ${place} has to renew it; until then nothing that checks it connects.`;

@@ -1,6 +1,6 @@
 import { type Alarm, alarmKey } from "./alarm.ts";
 import { plain } from "./text.ts";
-import type { World } from "./watch.ts";
+import { unlessMissing, type World } from "./watch.ts";
 
 /** So many times what is asked for are looked at: the newest may run still. */
 const LOOK_BACK = 3;
@@ -48,9 +48,4 @@ export async function watchRules({ db, runs }: World, rules: readonly string[], 
     });
   }
   return alarms;
-}
-
-function unlessMissing(error: unknown): undefined {
-  if ((error as { code?: unknown } | null)?.code === "not-found") return undefined;
-  throw error;
 }

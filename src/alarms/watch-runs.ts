@@ -1,7 +1,7 @@
 import type { RunView } from "../durable/types.ts";
 import { type Alarm, alarmKey } from "./alarm.ts";
 import { forPeople, plain } from "./text.ts";
-import { RELEASE_WORKFLOW, type Runs, type World } from "./watch.ts";
+import { RELEASE_WORKFLOW, type Runs, unlessMissing, type World } from "./watch.ts";
 
 /** More releases than a week has. */
 const MOST_RUNS = 1000;
@@ -48,7 +48,7 @@ export async function watchRuns({ runs, now }: World, within: number, results: R
 async function resultOf(runs: Runs, run: RunView, results: RunResults): Promise<string> {
   const known = results.get(run.id);
   if (known !== undefined) return known;
-  const outcome = (await runs.result(run.id)) as { readonly result?: unknown } | null;
+  const outcome = (await runs.result(run.id).catch(unlessMissing)) as { readonly result?: unknown } | null | undefined;
   const result = String(outcome?.result ?? "done");
   results.set(run.id, result);
   return result;

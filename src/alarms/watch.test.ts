@@ -383,7 +383,7 @@ describe("what a server shows", () => {
     const away = { ...broker(), port: 1 };
     const at = new Date(ends - days(3));
     expect(await watchPeers(at, [away], days(21), new Map())).toEqual([]);
-    const known: PeerEnds = new Map([[away.name, { askedAt: 0, ends }]]);
+    const known: PeerEnds = new Map([[away.name, { askAt: 0, ends }]]);
     expect(await watchPeers(at, [away], days(21), known)).toHaveLength(1);
   });
 

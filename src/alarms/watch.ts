@@ -1,5 +1,6 @@
 import type { Kysely } from "kysely";
 import type { Engine } from "../durable/types.ts";
+import { codeOf } from "../lib/errors.ts";
 import type { AlarmTables } from "./schema.ts";
 
 /** What is looked at. Each watch is a function over it that returns the alarms that are true now, and changes nothing. */
@@ -16,4 +17,10 @@ export const RELEASE_WORKFLOW = "release-compose";
 
 export function before(now: Date, ms: number): Date {
   return new Date(now.getTime() - ms);
+}
+
+/** For `catch`: a run that was forgotten says nothing, and is no error. */
+export function unlessMissing(error: unknown): undefined {
+  if (codeOf(error) === "not-found") return undefined;
+  throw error;
 }
