@@ -1,3 +1,4 @@
+/** The room of alarms: what it is, and where to start reading, is in alarm.ts. */
 export { ALARM_KINDS, type Alarm, type AlarmKind, type Notice } from "./alarm.ts";
 export { type KeptAlarm, listAlarms, snoozeAlarm, type Told } from "./book.ts";
 export { busChannel } from "./channels/bus.ts";
