@@ -21,6 +21,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   config: ["compose", "rules"],
   catalog: ["database"],
   bus: ["database", "rules"],
+  alarms: ["database", "durable", "bus", "catalog", "rules"],
   clouds: ["images"],
   registries: ["images"],
   builds: ["programs", "registries", "images"],
@@ -28,8 +29,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ...["compose", "images", "clouds", "registries", "builds", "programs"],
     ...["catalog", "lifecycle", "durable", "bus", "config", "attestations", "rules"],
   ],
-  cli: ["attestations", "workflows", "catalog", "lifecycle", "durable", "bus", "config", "rules"],
-  console: ["workflows", "catalog", "lifecycle", "durable", "bus", "config", "rules"],
+  cli: ["attestations", "alarms", "workflows", "catalog", "lifecycle", "durable", "bus", "config", "rules"],
+  console: ["alarms", "workflows", "catalog", "lifecycle", "durable", "bus", "config", "rules"],
 };
 
 /** What puts the rooms together may know them all. */

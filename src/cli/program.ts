@@ -116,6 +116,7 @@ COMPOSE is the URL or the path of a compose/ directory.`,
     );
 
   addEvents(program, run);
+  addAlarms(program, run);
 
   program
     .command("shadow")
@@ -286,6 +287,31 @@ function addEvents(program: Command, run: Run): void {
     .action((id, options, command) =>
       run(command, async (session) => (await commands()).replayEvents(session, id, options)),
     );
+}
+
+function addAlarms(program: Command, run: Run): void {
+  const alarms = program.command("alarms").description("what is wrong now, and who was told");
+  const commands = () => import("./commands/alarms.ts");
+  alarms
+    .command("list")
+    .description("what is wrong now, since when, who was told, and what to do")
+    .option("--ended", "what is over too, newest first")
+    .option("--limit <count>", "at most so many", "50")
+    .action((options, command) => run(command, async (session) => (await commands()).listAlarms(session, options)));
+  alarms
+    .command("snooze")
+    .argument("<key>", "as the list has it: queue-age:events")
+    .description("say nothing about an alarm for a while; it is told again at the end if it is still true")
+    .requiredOption("--for <time>", "30m, 2h or 3d; 0m ends the silence")
+    .requiredOption("--reason <text>", "shown to whoever asks why nobody was told")
+    .action((key, options, command) =>
+      run(command, async (session) => (await commands()).snoozeAlarm(session, key, options)),
+    );
+  alarms
+    .command("test")
+    .argument("<channel>", "a name in notifications.channels")
+    .description("send a test to a channel, and say whether it arrived there")
+    .action((channel, _, command) => run(command, async (session) => (await commands()).testChannel(session, channel)));
 }
 
 function addRuns(program: Command, run: Run): void {

@@ -2,6 +2,8 @@
  * What a command is given. main.ts makes it, so that no command knows how a database is opened or a cloud is reached.
  * Everything is opened when it is first asked for: `plan --offline` needs no database, `--help` needs nothing.
  */
+import type { Kysely } from "kysely";
+import type { AlarmTables, Channel } from "../alarms/index.ts";
 import type { Config } from "../config/index.ts";
 import type { Engine } from "../durable/index.ts";
 import type { CallContext, Log } from "../lib/call.ts";
@@ -24,6 +26,8 @@ export interface Session {
   diagnose(): Promise<readonly Diagnosis[]>;
   /** Opens the doors for events and acts on what comes; closed with the session. */
   events(engine: Engine<Services>): Promise<{ state(): EventsState }>;
+  /** What was told of what is wrong, and the ways it is told. */
+  alarms(): Promise<{ readonly db: Kysely<AlarmTables>; readonly channels: readonly Channel[] }>;
   /** Starts the console on the configured address, or on the one given. Returns its URL. */
   console(engine: Engine<Services>, listen?: { host: string; port: number }): Promise<string>;
   /** The same session with another configuration file: the demo writes one of its own. */

@@ -43,6 +43,7 @@ describe("an empty file works", () => {
   });
 });
 
+const CHANNELS = "notifications:\n  channels:\n";
 const AWS = "targets:\n  aws:\n    cloud: aws\n";
 
 describe("bad configuration: line, column, field and the way out", () => {
@@ -114,6 +115,41 @@ describe("bad configuration: line, column, field and the way out", () => {
       "an endpoint without TLS",
       `${AWS}    endpoints: { ec2: "http://ec2.example.org" }\n`,
       "targets.aws.endpoints.ec2: expected an https URL",
+    ],
+    [
+      "a Matrix alias in place of the room's id",
+      `${CHANNELS}    m: { kind: matrix, homeserver: "https://m.example.org", room: "#a:b", token: { env: T } }\n`,
+      "notifications.channels.m.room: expected a room's id, which begins with `!`",
+    ],
+    [
+      "a literal secret URL",
+      `${CHANNELS}    s: { kind: slack, url: "https://hooks.example.org/T0/B0/x" }\n`,
+      "notifications.channels.s.url: a literal secret is not accepted",
+    ],
+    [
+      "a mail address that would be two headers",
+      `${CHANNELS}    m: { kind: mail, host: h, from: "a@example.org\\r\\nBcc: x@example.org", to: [b@example.org] }\n`,
+      "notifications.channels.m.from: expected one mail address",
+    ],
+    [
+      "a password in the clear",
+      `${CHANNELS}    m: { kind: mail, host: h, tls: none, username: u, password: { env: P }, from: a@b.c, to: [a@b.c] }\n`,
+      "notifications.channels.m.tls: a password is not sent without TLS to another machine",
+    ],
+    [
+      "half a login",
+      `${CHANNELS}    m: { kind: mail, host: h, username: u, from: a@b.c, to: [a@b.c] }\n`,
+      "username and password belong together",
+    ],
+    [
+      "a channel that is not there",
+      `${CHANNELS}    ops: { kind: bus }\n  alarms: { broker: { channels: [obs] } }\n`,
+      'notifications.alarms.broker.channels[0]: there is no channel "obs"; did you mean "ops"?',
+    ],
+    [
+      "a kind of alarm that is not there",
+      "notifications: { alarms: { quarantin: { enabled: false } } }\n",
+      'unknown key "quarantin"; did you mean "quarantine"?',
     ],
     [
       "an organization that gets snapshots",

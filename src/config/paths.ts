@@ -15,6 +15,7 @@ const PATH_SETTINGS = [
   "automation.inventory",
   "automation.vault_password_file",
   "automation.users.*.key_file",
+  "notifications.channels.*.ca_file",
   "rules.*.do.playbook.inventory",
   "targets.*.ca_file",
   "targets.*.directory",

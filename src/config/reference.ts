@@ -62,8 +62,15 @@ function rows(schema: JsonSchema, prefix: string): string[] {
     const required = schema.required?.includes(name) ? "**required**" : defaultOf(inner);
     const row = `| \`${setting}\` | ${cell(typeOf(inner))} | ${required} | ${cell(inner.description ?? "")} |`;
     const nested = inner.properties ? inner : inner.items?.properties ? inner.items : undefined;
-    return nested ? [row, ...rows(nested, `${setting}${nested === inner ? "" : "[]"}.`)] : [row];
+    if (nested) return [row, ...rows(nested, `${setting}${nested === inner ? "" : "[]"}.`)];
+    return [row, ...kindsOf(inner).flatMap((kind) => rows(kind, `${setting}.<name>.`))];
   });
+}
+
+/** Of a mapping whose entries are of several kinds; each begins with its `kind`. */
+function kindsOf({ additionalProperties }: JsonSchema): readonly JsonSchema[] {
+  if (typeof additionalProperties !== "object") return [];
+  return branchesOf(additionalProperties).filter(({ properties }) => typeof properties?.kind?.const === "string");
 }
 
 function typeOf(schema: JsonSchema): string {

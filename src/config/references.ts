@@ -9,7 +9,10 @@ export interface Broken {
   readonly message: string;
 }
 
-type Checked = Pick<Config, "targets" | "systems" | "rules" | "automation" | "freeze" | "bus" | "shadow">;
+type Checked = Pick<
+  Config,
+  "targets" | "systems" | "rules" | "automation" | "freeze" | "bus" | "shadow" | "notifications"
+>;
 
 /** What no schema of one place can see: names that point nowhere, targets of the wrong kind, templates that lack. */
 export function checkReferences(config: Checked): Broken[] {
@@ -28,10 +31,20 @@ export function checkReferences(config: Checked): Broken[] {
   for (const [at, name] of (config.shadow?.systems ?? []).entries()) {
     broken.push(...checkName("system", name, systems, ["shadow", "systems", at]));
   }
+  broken.push(...checkNotifications(config.notifications));
   if (config.bus && (config.bus.cert_file === undefined) !== (config.bus.key_file === undefined)) {
     broken.push({ path: ["bus"], message: "cert_file and key_file belong together" });
   }
   return broken;
+}
+
+function checkNotifications({ channels, alarms }: Checked["notifications"]): Broken[] {
+  const known = Object.keys(channels);
+  return Object.entries(alarms).flatMap(([kind, alarm]) =>
+    (alarm.channels ?? []).flatMap((name, at) =>
+      checkName("channel", name, known, ["notifications", "alarms", kind, "channels", at]),
+    ),
+  );
 }
 
 function checkRules(config: Checked): Broken[] {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { PlanTarget, System } from "../compose/index.ts";
 import { bus, shadow, timers, webhooks } from "./schema-bus.ts";
+import { notifications } from "./schema-notifications.ts";
 import { automation, rule } from "./schema-rules.ts";
 import { type SystemSettings, system } from "./schema-systems.ts";
 import { type TargetSettings, target } from "./schema-targets.ts";
@@ -165,7 +166,7 @@ export const configSchema = z.strictObject({
     .describe("How released images are looked after."),
   automation,
   console: console_,
-  notifications: z.strictObject({}).prefault({}).describe("Nothing can be set yet."),
+  notifications,
   freeze: z.array(freeze).default([]).describe("Windows in which nothing is offered."),
   limits,
   sources,

@@ -1,8 +1,9 @@
 /**
  * Everything that brings events in, decides about them and sends messages out, as one thing that can be opened and
- * closed: consumer, webhooks, timers, dispatcher, publisher. Each works without the others.
+ * closed: consumer, webhooks, timers, dispatcher, publisher, and what watches over them. Each works without the others.
  */
 import type { Kysely } from "kysely";
+import type { AlarmTables } from "../alarms/index.ts";
 import { type Consumer, consumeEvents } from "../bus/consume.ts";
 import { acceptDeliveries, INBOX_CHANNEL } from "../bus/inbox.ts";
 import { OUTBOX_CHANNEL } from "../bus/outbox.ts";
@@ -17,6 +18,7 @@ import type { Database } from "../database/index.ts";
 import type { Engine } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
 import { dispatchUntilClosed, type Services, type Tables } from "../workflows/index.ts";
+import { openAlarms } from "./alarms.ts";
 import { brokerSettings } from "./broker.ts";
 
 export interface Events {
@@ -85,23 +87,29 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
       await timing;
     });
   }
+  function state(): EventsState {
+    const kept = consumer?.intake.counts();
+    const sent = publisher?.counts();
+    return {
+      consuming: consumer?.connected,
+      publishing: publisher?.connected,
+      trouble: consumer?.trouble ?? publisher?.trouble,
+      received: kept?.received ?? 0,
+      fresh: kept?.fresh ?? 0,
+      repeated: kept?.repeated ?? 0,
+      quarantined: kept?.quarantined ?? 0,
+      delivered: sent?.delivered ?? 0,
+      unroutable: sent?.unroutable ?? 0,
+    };
+  }
+  const watching = await openAlarms({
+    ...{ config, environment, broker: settings, engine, state, now: services.now, log },
+    db: database.kysely<AlarmTables>(),
+  });
+  closers.push(() => watching.close());
   return {
     webhooks: webhooksOf(options),
-    state() {
-      const kept = consumer?.intake.counts();
-      const sent = publisher?.counts();
-      return {
-        consuming: consumer?.connected,
-        publishing: publisher?.connected,
-        trouble: consumer?.trouble ?? publisher?.trouble,
-        received: kept?.received ?? 0,
-        fresh: kept?.fresh ?? 0,
-        repeated: kept?.repeated ?? 0,
-        quarantined: kept?.quarantined ?? 0,
-        delivered: sent?.delivered ?? 0,
-        unroutable: sent?.unroutable ?? 0,
-      };
-    },
+    state,
     async close() {
       // Doors before the dispatcher, which was opened first.
       for (const close of closers.reverse()) await close();

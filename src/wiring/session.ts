@@ -3,6 +3,7 @@
  * database, an engine, a cloud or a console comes to be.
  */
 import { join, resolve } from "node:path";
+import type { AlarmTables } from "../alarms/index.ts";
 import { createOutput } from "../cli/output.ts";
 import type { GlobalOptions } from "../cli/program.ts";
 import type { Session } from "../cli/session.ts";
@@ -67,12 +68,14 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
   });
 
   const database = lazily(async (): Promise<Database> => {
-    const [{ openDatabase }, { CATALOG_MIGRATIONS }, { BUS_MIGRATIONS }, { databaseUrl }] = await Promise.all([
-      import("../database/index.ts"),
-      import("../catalog/schema.ts"),
-      import("../bus/schema.ts"),
-      import("./database-url.ts"),
-    ]);
+    const [{ openDatabase }, { CATALOG_MIGRATIONS }, { BUS_MIGRATIONS }, { ALARM_MIGRATIONS }, { databaseUrl }] =
+      await Promise.all([
+        import("../database/index.ts"),
+        import("../catalog/schema.ts"),
+        import("../bus/schema.ts"),
+        import("../alarms/schema.ts"),
+        import("./database-url.ts"),
+      ]);
     const settings = await config();
     const opened = await openDatabase({
       url: await databaseUrl(settings, environment),
@@ -82,6 +85,7 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
     closers.push(() => opened.close());
     await opened.migrate("catalog", CATALOG_MIGRATIONS);
     await opened.migrate("bus", BUS_MIGRATIONS);
+    await opened.migrate("alarms", ALARM_MIGRATIONS);
     return opened;
   });
 
@@ -175,6 +179,11 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
       events = opened;
       closers.push(() => opened.close());
       return opened;
+    },
+    async alarms() {
+      const [{ openChannels }, settings, opened] = await Promise.all([import("./alarms.ts"), config(), database()]);
+      const db = opened.kysely<AlarmTables>();
+      return { db, channels: await openChannels(settings, environment, db) };
     },
     async console(running, listen) {
       const [{ openConsole }, settings] = await Promise.all([import("../console/index.ts"), config()]);
