@@ -95,7 +95,7 @@ async function pythons(directory: string, url: string, prefetch: number): Promis
       "[queues.intake]\ndurable = true\nauto_delete = false\nexclusive = false\narguments = {}\n" +
       '[[bindings]]\nqueue = "intake"\nexchange = "amq.topic"\nrouting_keys = ["org.example.intake"]\n' +
       // Its log tells every message; that is left out.
-      '[log_config]\nversion = 1\ndisable_existing_loggers = true\n' +
+      "[log_config]\nversion = 1\ndisable_existing_loggers = true\n" +
       '[log_config.handlers.console]\nclass = "logging.StreamHandler"\nstream = "ext://sys.stderr"\n' +
       '[log_config.root]\nlevel = "ERROR"\nhandlers = ["console"]\n' +
       '[log_config.loggers.fedora_messaging]\nlevel = "ERROR"\npropagate = true\n',

@@ -18,7 +18,10 @@ import { Room } from "./room.ts";
 import { type Registered, runWorkflow, startError, type Workshop } from "./run-workflow.ts";
 import type { Engine, EngineOptions, QueueOptions, RunHandle, StartOptions, WorkflowDefinition } from "./types.ts";
 
-const DEFAULT_LEASE_MS = seconds(30);
+/** With the looks between, a dead worker's runs go on elsewhere within 30 s; half of it is as long as a database may blink. */
+const DEFAULT_LEASE_MS = seconds(24);
+/** Parts of a lease after which the others are looked at. */
+const LOOKS_PER_LEASE = 8;
 const SERVICE_POLL_MS = 250;
 const COMMAND_POLL_MS = 100;
 const DBOS_CONNECTIONS = 10;
@@ -53,6 +56,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
   let beginning: Promise<void> | undefined;
   let minder: NodeJS.Timeout | undefined;
   let suspects: ReadonlyMap<string, string> = new Map();
+  let orphansAt = performance.now();
   let closing: Promise<void> | undefined;
 
   await database.migrate("durable", migrations);
@@ -194,13 +198,17 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
     suspects = new Map(left.map(({ id, telling }) => [id, telling]));
   }
 
-  /** Looks after what is due twice per lease: executors that are gone, a service that is gone, missed cancels, orphans. */
+  /** Looks after what is due several times in a lease: executors that are gone, a service that is gone, missed cancels, orphans. */
   async function mind(): Promise<void> {
     try {
       if (working) {
         await working.lease.sweep();
         await stopCancelled();
-        await rescueOrphans(working);
+        // A run's begin and end take their time, where the database is slow: two looks at those are half a lease apart.
+        if (performance.now() - orphansAt > leaseMs / 2) {
+          orphansAt = performance.now();
+          await rescueOrphans(working);
+        }
       } else if (!(await serviceIsUp())) {
         log.info("no service is up any more: this command goes on itself");
         beginning = beginWorking();
@@ -209,7 +217,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
     } catch (error) {
       log.debug("could not look after other executors", { error: databaseError(error).message });
     } finally {
-      if (!closing) minder = setTimeout(() => void mind(), leaseMs / 2).unref();
+      if (!closing) minder = setTimeout(() => void mind(), leaseMs / LOOKS_PER_LEASE).unref();
     }
   }
 
@@ -250,7 +258,7 @@ export async function openEngine<S>(options: EngineOptions<S>): Promise<Engine<S
         beginning = beginWorking();
         await beginning;
       } else await changes.open();
-      minder = setTimeout(() => void mind(), leaseMs / 2).unref();
+      minder = setTimeout(() => void mind(), leaseMs / LOOKS_PER_LEASE).unref();
     },
 
     async start<I, O>(workflow: WorkflowDefinition<I, O, S>, input: I, start: StartOptions): Promise<RunHandle<O>> {

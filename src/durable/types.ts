@@ -218,7 +218,7 @@ export interface EngineOptions<S> {
   /** Names of the queues this process works on; all when absent. */
   readonly listenQueues?: readonly string[];
   readonly log: Log;
-  /** How long the others wait for a silent executor; 30 s when absent. Half of it without renewal and it stops itself. */
+  /** How long the others wait for a silent executor; 24 s when absent. Half of it without renewal and it stops itself. */
   readonly leaseMs?: number;
   /** Removes secrets from every text that is stored: logs, errors, progress. */
   readonly mask?: (text: string) => string;
