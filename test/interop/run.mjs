@@ -25,6 +25,7 @@ const RABBITMQ = [
 const NEEDS = {
   "disk-full.test.ts": [() => (process.getuid?.() === 0 ? undefined : "only root may mount a small file system")],
   "qcow2.test.ts": [onPath("qemu-img"), onPath("qemu-io")],
+  "bus-release.test.ts": RABBITMQ,
   "chaos-events.test.ts": RABBITMQ,
   "playbooks.test.ts": [onPath("ansible-playbook"), onPath("ansible-runner"), onPath("ansible-vault"), onPath("ssh")],
   "publishing.test.ts": RABBITMQ,
