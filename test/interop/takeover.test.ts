@@ -74,6 +74,7 @@ rules:
       ? stdout
           .trim()
           .split("\n")
+          .filter((line) => line !== "")
           .map((line) => JSON.parse(line))
       : JSON.parse(stdout);
   }
@@ -98,6 +99,12 @@ rules:
     const first = start("one", "serve");
     for (const name of ["again", "hold"]) await slipway("events", "publish", "--file", join(directory, `${name}.json`));
     await expect.poll(() => lingering().length, { timeout: 60_000, interval: 200 }).toBeGreaterThanOrEqual(2);
+    for (const name of ["again", "hold"]) {
+      const { runId } = await dispatchOf(name);
+      const said = async () => JSON.stringify(await slipway("runs", "logs", runId));
+      // It reaches the database within a second or two; what is said after that dies with the worker.
+      await expect.poll(said, { timeout: 30_000, interval: 200 }).toContain('"begin"');
+    }
     start("two", "worker", "--queues", "playbooks,events");
     first.kill("SIGKILL");
     await expect.poll(lingering, { timeout: 30_000, interval: 100 }).toEqual([]);

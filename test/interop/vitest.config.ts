@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config";
 
-// Suites against real servers and real clients. Each skips itself when what it needs is not here, except in CI.
+// Suites against real servers and real clients, each on ports and in folders of its own. Each skips itself when what it
+// needs is not here, except in CI. Two at a time: most wait for their servers, one decodes disks.
 export default defineConfig({
   test: {
     include: ["test/interop/**/*.test.ts"],
@@ -8,6 +9,6 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     pool: "forks",
-    maxWorkers: 1,
+    maxWorkers: 2,
   },
 });
