@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { compileExpression } from "../rules/index.ts";
 import { topicPattern } from "./schema-bus.ts";
-import { duration, ownName, secret } from "./values.ts";
+import { byteSize, duration, ownName, secret } from "./values.ts";
 
 /** A condition or a key in CEL. Compiled here, so that a mistake is told with its place and not by an event. */
 const expression = z.string().superRefine((text, context) => {
@@ -121,6 +121,16 @@ export const automation = z
     inventory: z.string().min(1).optional().describe("Inventory file or directory."),
     vault_password_file: z.string().min(1).optional().describe("Opens what ansible-vault has encrypted."),
     require_user: z.boolean().default(false).describe("Refuse playbooks whose rule names no automation user."),
+    limits: z
+      .strictObject({
+        memory: byteSize.optional().describe("Address space of each process: `2 GiB`."),
+        cpu: duration.optional().describe("Processor time of each process: `10m`."),
+        file_size: byteSize.optional().describe("Of the largest file: `10 GiB`."),
+        open_files: z.int().min(16).max(1_000_000).optional(),
+        nice: z.int().min(0).max(19).default(5).describe("Behind the transfers of the same machine."),
+      })
+      .prefault({})
+      .describe("What a playbook may take. One that takes more is ended, and not tried again."),
     users: z
       .record(
         ownName,

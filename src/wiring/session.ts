@@ -216,11 +216,18 @@ export function createSession(options: GlobalOptions, around: Surroundings): Ses
 
 /** Below a directory of their own, with a name that is short: sockets in it have at most 107 bytes of path. */
 function playbooksOf(settings: Config, environment: Environment): Playbooks | undefined {
-  const { playbooks, layout, inventory, vault_password_file, require_user, users } = settings.automation;
+  const { playbooks, layout, inventory, vault_password_file, require_user, users, limits } = settings.automation;
   if (playbooks === undefined) return undefined;
   return {
     ...{ directory: playbooks, layout, inventory, vaultPasswordFile: vault_password_file },
     ...{ requireUser: require_user, users, root: join(resolve(settings.data_dir), "run"), path: environment.PATH },
+    limits: {
+      ...(limits.memory === undefined ? {} : { addressSpace: limits.memory }),
+      ...(limits.cpu === undefined ? {} : { cpu: Math.ceil(limits.cpu / 1000) }),
+      ...(limits.file_size === undefined ? {} : { fileBytes: limits.file_size }),
+      ...(limits.open_files === undefined ? {} : { openFiles: limits.open_files }),
+      nice: limits.nice,
+    },
     runner: {
       play: async (spec, call) => (await import("../programs/playbooks/runner.ts")).onThisWorker.play(spec, call),
     },

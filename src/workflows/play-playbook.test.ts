@@ -35,7 +35,14 @@ function configure(yaml: string, runner?: PlaybookRunner): void {
   const { playbooks, layout, require_user, users } = config.automation;
   stage.automation.rules = compiledRules(config);
   stage.automation.playbooks = {
-    ...{ directory: playbooks!, layout, requireUser: require_user, users, root: join(directory, "run") },
+    ...{
+      directory: playbooks!,
+      layout,
+      requireUser: require_user,
+      users,
+      root: join(directory, "run"),
+      limits: { nice: 5 },
+    },
     runner: runner ?? {
       play: async (spec) => {
         played.push(spec);
@@ -73,6 +80,7 @@ rules: [{ topic: org.example.tag, do: { playbook: { name: tag.yml, user: koji, s
     {
       event: { id: "tag-1", topic: "org.example.tag", body: { tag: "f44" } },
       ...{ remoteUser: "slipway_koji", privateKeyFile: join(directory, "key"), become: true, limit: "composer" },
+      limits: { nice: 5 },
       ...{ secrets: ["the secret itself"], environment: { TOKEN: "the secret itself" } },
     },
   ]);

@@ -18,6 +18,7 @@ import type { CallContext } from "../lib/call.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import type { Audience } from "../model.ts";
 import type { PlaybookRunner } from "../programs/playbooks/runner.ts";
+import type { ResourceLimits } from "../programs/run-program.ts";
 import type { Registry } from "../registries/registry.ts";
 import type { Rule } from "../rules/index.ts";
 
@@ -63,6 +64,7 @@ export interface Playbooks {
   readonly vaultPasswordFile?: string | undefined;
   readonly requireUser: boolean;
   readonly users: Readonly<Record<string, AutomationUser>>;
+  readonly limits: ResourceLimits;
   /** Private directories of running playbooks are made here. */
   readonly root: string;
   /** The PATH programs are found in. */

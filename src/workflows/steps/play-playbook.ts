@@ -65,6 +65,7 @@ export function playPlaybookStep(policy: { attempts: number; backoff: number; ti
         {
           ...{ playbook, event, runId: ctx.run.id, root: playbooks.root, owner: `${ctx.run.id} ${ctx.run.step}` },
           timeoutMs: policy.timeout,
+          limits: playbooks.limits,
           environment: {
             ...(playbooks.path === undefined ? {} : { PATH: playbooks.path }),
             ...Object.fromEntries(secrets),
