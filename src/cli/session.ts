@@ -4,6 +4,7 @@
  */
 import type { Kysely } from "kysely";
 import type { AlarmTables, Channel } from "../alarms/index.ts";
+import type { DoorsState } from "../bus/doors.ts";
 import type { Config } from "../config/index.ts";
 import type { Engine } from "../durable/index.ts";
 import type { CallContext, Log } from "../lib/call.ts";
@@ -25,7 +26,7 @@ export interface Session {
   /** Looks at everything a release needs, without changing anything. */
   diagnose(): Promise<readonly Diagnosis[]>;
   /** Opens the doors for events and acts on what comes; closed with the session. */
-  events(engine: Engine<Services>): Promise<{ state(): EventsState }>;
+  events(engine: Engine<Services>): Promise<{ state(): DoorsState }>;
   /** What was told of what is wrong, and the ways it is told. */
   alarms(): Promise<{ readonly db: Kysely<AlarmTables>; readonly channels: readonly Channel[] }>;
   /** Starts the console on the configured address, or on the one given. Returns its URL. */
@@ -33,21 +34,6 @@ export interface Session {
   /** The same session with another configuration file: the demo writes one of its own. */
   withConfig(path: string): Session;
   close(): Promise<void>;
-}
-
-/** How the doors for events are. */
-export interface EventsState {
-  /** Undefined: nothing is configured to be consumed, or sent. */
-  readonly consuming: boolean | undefined;
-  readonly publishing: boolean | undefined;
-  /** Why not, in words without secrets. */
-  readonly trouble: string | undefined;
-  readonly received: number;
-  readonly fresh: number;
-  readonly repeated: number;
-  readonly quarantined: number;
-  readonly delivered: number;
-  readonly unroutable: number;
 }
 
 export interface Diagnosis {

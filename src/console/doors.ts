@@ -1,18 +1,9 @@
 /** What others call: probes of whoever runs this process, and forges with news. Nothing here is for a browser. */
 import type { FastifyInstance } from "fastify";
+import type { DoorsState } from "../bus/doors.ts";
 
 export interface EventDoors {
-  state(): {
-    readonly consuming: boolean | undefined;
-    readonly publishing: boolean | undefined;
-    readonly trouble: string | undefined;
-    readonly received: number;
-    readonly fresh: number;
-    readonly repeated: number;
-    readonly quarantined: number;
-    readonly delivered: number;
-    readonly unroutable: number;
-  };
+  state(): DoorsState;
   readonly webhooks: Webhooks | undefined;
 }
 

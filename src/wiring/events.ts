@@ -5,6 +5,7 @@
 import type { Kysely } from "kysely";
 import type { AlarmTables } from "../alarms/index.ts";
 import { type Consumer, consumeEvents } from "../bus/consume.ts";
+import type { DoorsState } from "../bus/doors.ts";
 import { acceptDeliveries, INBOX_CHANNEL } from "../bus/inbox.ts";
 import { OUTBOX_CHANNEL } from "../bus/outbox.ts";
 import { type Publisher, publishMessages } from "../bus/publish.ts";
@@ -12,7 +13,6 @@ import { sourceOf } from "../bus/shadow.ts";
 import { parseSchedule } from "../bus/timers/schedule.ts";
 import { runTimers } from "../bus/timers/timers.ts";
 import { createWebhookReceiver, type WebhookReceiver } from "../bus/webhooks/receiver.ts";
-import type { EventsState } from "../cli/session.ts";
 import { type Config, type Environment, resolveSecret } from "../config/index.ts";
 import type { Database } from "../database/index.ts";
 import type { Engine } from "../durable/index.ts";
@@ -22,7 +22,7 @@ import { openAlarms } from "./alarms.ts";
 import { brokerSettings } from "./broker.ts";
 
 export interface Events {
-  state(): EventsState;
+  state(): DoorsState;
   readonly webhooks: WebhookReceiver | undefined;
   /** Takes nothing more, keeps what was taken, and leaves. */
   close(): Promise<void>;
@@ -87,7 +87,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
       await timing;
     });
   }
-  function state(): EventsState {
+  function state(): DoorsState {
     const kept = consumer?.intake.counts();
     const sent = publisher?.counts();
     return {

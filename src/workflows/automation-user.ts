@@ -1,4 +1,5 @@
 /** Who a playbook acts as, and whether it may: decided before anything is started. Pure. */
+import { matchesAny } from "../compose/wildcard.ts";
 import type { PlaybookAction } from "../config/index.ts";
 import { SlipwayError } from "../lib/errors.ts";
 import type { Playbooks } from "./services.ts";
@@ -54,22 +55,8 @@ function refused(message: string, playbook: string, next: string): SlipwayError 
   return new SlipwayError("forbidden", message, { subject: playbook, next });
 }
 
-/** `*` is any part of one name. Linear: no pattern can make it slow. */
+/** `*` is any part of one name, never a slash. */
 export function matchesPath(pattern: string, path: string): boolean {
   const [wanted, given] = [pattern.split("/"), path.split("/")];
-  return wanted.length === given.length && wanted.every((part, at) => matchesName(part, given[at]!));
-}
-
-function matchesName(pattern: string, name: string): boolean {
-  const parts = pattern.split("*");
-  if (parts.length === 1) return pattern === name;
-  const [first, last] = [parts[0]!, parts.at(-1)!];
-  if (!name.startsWith(first) || !name.endsWith(last) || name.length < first.length + last.length) return false;
-  let at = first.length;
-  for (const part of parts.slice(1, -1)) {
-    const found = name.indexOf(part, at);
-    if (found < 0) return false;
-    at = found + part.length;
-  }
-  return at <= name.length - last.length;
+  return wanted.length === given.length && wanted.every((part, at) => matchesAny([part], given[at]!));
 }
