@@ -1,5 +1,5 @@
 import type { Generated, JSONColumnType } from "kysely";
-import type { DispatchTables } from "../bus/dispatch.ts";
+import type { DispatchTables } from "../bus/dispatch/schema.ts";
 import type { OutboxTables } from "../bus/outbox.ts";
 import type { CatalogTables } from "../catalog/schema.ts";
 import type { AlarmKind, Notice } from "./alarm.ts";

@@ -267,3 +267,31 @@ export async function listEvents(
     dispatched: row.dispatched_at !== null,
   }));
 }
+
+export interface Quarantined {
+  readonly id: string;
+  readonly reason: string;
+  readonly detail: string;
+  readonly topic: string;
+  readonly source: string;
+  readonly bytes: number;
+  readonly deliveries: number;
+  readonly firstAt: string;
+  readonly lastAt: string;
+}
+
+/** Newest first. */
+export async function listQuarantined(db: Kysely<InboxTables>, limit: number): Promise<Quarantined[]> {
+  const rows = await db
+    .selectFrom("quarantine")
+    .select(["id", "reason", "detail", "topic", "source", "body_bytes", "deliveries", "first_at", "last_at"])
+    .orderBy("last_at", "desc")
+    .limit(limit)
+    .execute();
+  return rows.map(({ body_bytes, first_at, last_at, ...row }) => ({
+    ...row,
+    bytes: Number(body_bytes),
+    firstAt: first_at.toISOString(),
+    lastAt: last_at.toISOString(),
+  }));
+}

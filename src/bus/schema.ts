@@ -1,5 +1,5 @@
 /** Everything the bus keeps, in the order in which it came to be. */
-import { DISPATCH_MIGRATIONS } from "./dispatch.ts";
+import { DISPATCH_MIGRATIONS } from "./dispatch/schema.ts";
 import { INBOX_MIGRATIONS } from "./inbox.ts";
 import { OUTBOX_MIGRATIONS, SENDING_MIGRATIONS } from "./outbox.ts";
 import { SHADOW_MIGRATIONS } from "./shadow.ts";

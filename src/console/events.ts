@@ -2,8 +2,9 @@
 import type { FastifyInstance } from "fastify";
 import type { Kysely } from "kysely";
 import { z } from "zod";
-import { listDispatches, listPauses, listQuarantined } from "../bus/dispatched.ts";
-import { type KeptEvent, listEvents } from "../bus/inbox.ts";
+import { listPauses } from "../bus/dispatch/pauses.ts";
+import { listDispatches } from "../bus/dispatch/read.ts";
+import { type KeptEvent, listEvents, listQuarantined } from "../bus/inbox.ts";
 import { listMessages } from "../bus/outbox.ts";
 import type { Engine } from "../durable/index.ts";
 import { SlipwayError } from "../lib/errors.ts";

@@ -65,7 +65,7 @@ export interface RuleProblem extends ExpressionProblem {
 
 const MOST_KEY_CHARACTERS = 500;
 
-/** What a person reads instead of an event's id where a rule waits. */
+/** The rule with its expressions compiled, or everything that is wrong with them and where. Never throws. */
 export function compileRule<A>(settings: RuleSettings<A>): Rule<A> | { readonly problems: readonly RuleProblem[] } {
   const problems: RuleProblem[] = [];
   const compiled = (text: string | undefined, ...path: string[]): Expression | undefined => {

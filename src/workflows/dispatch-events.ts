@@ -1,14 +1,6 @@
 /** From events to runs: looks at what has arrived, starts what is due, and waits for the next. */
-import {
-  judgeEvents,
-  lockHolders,
-  markEnded,
-  markFailed,
-  markStarted,
-  nextDue,
-  type Order,
-  takeDue,
-} from "../bus/dispatch.ts";
+import { judgeEvents } from "../bus/dispatch/judge.ts";
+import { lockHolders, markEnded, markFailed, markStarted, nextDue, type Order, takeDue } from "../bus/dispatch/take.ts";
 import { takeShadowed } from "../bus/shadow.ts";
 import { BY_TOPIC } from "../config/index.ts";
 import type { Engine } from "../durable/index.ts";

@@ -1,4 +1,4 @@
-import type { Dispatched } from "../bus/dispatched.ts";
+import type { Dispatched } from "../bus/dispatch/read.ts";
 import type { Engine, RunState } from "../durable/index.ts";
 import type { Services } from "./services.ts";
 

@@ -4,7 +4,7 @@
  */
 import type { Kysely } from "kysely";
 import type { SigningKey, VerifyingKey } from "../attestations/index.ts";
-import type { DispatchTables } from "../bus/dispatch.ts";
+import type { DispatchTables } from "../bus/dispatch/schema.ts";
 import type { OutboxTables } from "../bus/outbox.ts";
 import type { MessageStyle } from "../bus/published.ts";
 import type { ShadowTables } from "../bus/shadow.ts";

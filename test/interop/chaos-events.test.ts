@@ -2,7 +2,7 @@
 // run for each rule that means it, none is lost, none is doubled. CHAOS_EVENTS and CHAOS_KILLS say how many; CHAOS_SEED
 // repeats one.
 import { type ChildProcess, spawn } from "node:child_process";
-import { createWriteStream, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createWriteStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { chmod } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -12,13 +12,11 @@ import pg from "pg";
 import { describe, expect, test } from "vitest";
 import { type EmbeddedServer, startEmbedded } from "../../src/database/embedded.ts";
 import { silent } from "../../src/lib/call.ts";
-import { type Rabbit, startRabbit } from "./rabbitmq.ts";
+import { hasRabbit, type Rabbit, startRabbit } from "./rabbitmq.ts";
 
 const EVENTS = Number(process.env.CHAOS_EVENTS ?? 4000);
 const KILLS = Number(process.env.CHAOS_KILLS ?? 8);
 const SEED = Number(process.env.CHAOS_SEED ?? Date.now() % 1_000_000);
-const hasRabbit = existsSync("/usr/lib/rabbitmq/bin/rabbitmq-server");
-if (!hasRabbit && process.env.CI) throw new Error("RabbitMQ is not installed");
 
 const MAIN = resolve(import.meta.dirname, "../../src/main.ts");
 /** Topics in turn, so that what is expected can be counted. */

@@ -1,13 +1,18 @@
 /** A RabbitMQ of its own for a suite: plain and with TLS, client certificates and EXTERNAL, killed and started at will. */
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
 const BIN = "/usr/lib/rabbitmq/bin";
+
+/** Suites that want it skip themselves where it is not, except in CI. */
+export const hasRabbit = existsSync(`${BIN}/rabbitmq-server`);
+if (!hasRabbit && process.env.CI) throw new Error("RabbitMQ is not installed");
+
 /** Erlang takes some seconds to begin, and twice as many beside other suites. */
 const START_MS = 90_000;
 

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
-import { type JudgeOptions, replayEvent } from "../../bus/dispatch.ts";
-import { type Dispatched, listDispatches, listQuarantined } from "../../bus/dispatched.ts";
-import { acceptDeliveries, type KeptEvent, listEvents as listKept } from "../../bus/inbox.ts";
+import { type JudgeOptions, replayEvent } from "../../bus/dispatch/judge.ts";
+import { type Dispatched, listDispatches } from "../../bus/dispatch/read.ts";
+import { acceptDeliveries, type KeptEvent, listEvents as listKept, listQuarantined } from "../../bus/inbox.ts";
 import { type Delivery, readDelivery } from "../../bus/message.ts";
 import { listMessages } from "../../bus/outbox.ts";
 import { sourceOf } from "../../bus/shadow.ts";

@@ -1,6 +1,7 @@
 /** Rules: what there is, what they would do, and standing still. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { clearPause, countByRule, listPauses, setPause } from "../../bus/dispatched.ts";
+import { clearPause, listPauses, setPause } from "../../bus/dispatch/pauses.ts";
+import { countByRule } from "../../bus/dispatch/read.ts";
 import { readDelivery } from "../../bus/message.ts";
 import { SlipwayError } from "../../lib/errors.ts";
 import { EXIT, harmless, table } from "../output.ts";

@@ -1,5 +1,6 @@
 /** Why is it not out yet? What a run, an event's rule or an image waits for, and what would make it go on. */
-import { listDispatches, listPauses } from "../../bus/dispatched.ts";
+import { listPauses } from "../../bus/dispatch/pauses.ts";
+import { listDispatches } from "../../bus/dispatch/read.ts";
 import { listImages } from "../../catalog/catalog.ts";
 import type { Engine, RunView } from "../../durable/index.ts";
 import { errorFrom, reportOf, SlipwayError } from "../../lib/errors.ts";

@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { replayEvent } from "../../bus/dispatch.ts";
+import { replayEvent } from "../../bus/dispatch/judge.ts";
 import { acceptDeliveries } from "../../bus/inbox.ts";
 import { listMessages } from "../../bus/outbox.ts";
 import { readShadow, sourceOf } from "../../bus/shadow.ts";

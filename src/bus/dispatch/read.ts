@@ -1,6 +1,6 @@
-/** What became of events, as people ask for it; and the pauses they set. */
+/** What became of events, as people ask for it. */
 import { type Kysely, sql } from "kysely";
-import type { DispatchState, DispatchTables } from "./dispatch.ts";
+import type { DispatchState, DispatchTables } from "./schema.ts";
 
 export interface Dispatched {
   readonly eventId: string;
@@ -75,64 +75,5 @@ export async function countByRule(db: Kysely<DispatchTables>, days: number): Pro
     skipped: Number(row.skipped),
     failed: Number(row.failed),
     lastAt: (row.last_at as Date).toISOString(),
-  }));
-}
-
-export interface Pause {
-  /** A rule's name, or `*` for all. */
-  readonly rule: string;
-  readonly mode: "hold" | "drop";
-  readonly reason: string;
-  readonly since: string;
-}
-
-export async function listPauses(db: Kysely<DispatchTables>): Promise<Pause[]> {
-  const rows = await db.selectFrom("rule_pauses").selectAll().orderBy("rule").execute();
-  return rows.map((row) => ({ ...row, since: row.since.toISOString() }));
-}
-
-/** Safe to repeat: the newest reason and mode count. */
-export async function setPause(db: Kysely<DispatchTables>, pause: Omit<Pause, "since">): Promise<void> {
-  const { mode, reason } = pause;
-  await db
-    .insertInto("rule_pauses")
-    .values(pause)
-    .onConflict((conflict) => conflict.column("rule").doUpdateSet({ mode, reason }))
-    .execute();
-}
-
-/** @returns whether there was one */
-export async function clearPause(db: Kysely<DispatchTables>, rule: string): Promise<boolean> {
-  const gone = await db.deleteFrom("rule_pauses").where("rule", "=", rule).executeTakeFirst();
-  // Whoever dispatches looks again at once.
-  await sql`select pg_notify('slipway_inbox', '')`.execute(db);
-  return gone.numDeletedRows > 0n;
-}
-
-export interface Quarantined {
-  readonly id: string;
-  readonly reason: string;
-  readonly detail: string;
-  readonly topic: string;
-  readonly source: string;
-  readonly bytes: number;
-  readonly deliveries: number;
-  readonly firstAt: string;
-  readonly lastAt: string;
-}
-
-/** Newest first. */
-export async function listQuarantined(db: Kysely<DispatchTables>, limit: number): Promise<Quarantined[]> {
-  const rows = await db
-    .selectFrom("quarantine")
-    .select(["id", "reason", "detail", "topic", "source", "body_bytes", "deliveries", "first_at", "last_at"])
-    .orderBy("last_at", "desc")
-    .limit(limit)
-    .execute();
-  return rows.map(({ body_bytes, first_at, last_at, ...row }) => ({
-    ...row,
-    bytes: Number(body_bytes),
-    firstAt: first_at.toISOString(),
-    lastAt: last_at.toISOString(),
   }));
 }

@@ -1,20 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { Database } from "../database/index.ts";
-import { testDatabase } from "../database/testing/postgres.ts";
-import { hours, minutes, seconds } from "../lib/units.ts";
-import { compileRule, type Rule, type RuleSettings } from "../rules/index.ts";
-import {
-  type DispatchTables,
-  judgeEvents,
-  lockHolders,
-  markEnded,
-  markStarted,
-  nextDue,
-  replayEvent,
-  takeDue,
-} from "./dispatch.ts";
-import { acceptDeliveries } from "./inbox.ts";
-import { BUS_MIGRATIONS } from "./schema.ts";
+import type { Database } from "../../database/index.ts";
+import { testDatabase } from "../../database/testing/postgres.ts";
+import { hours, minutes, seconds } from "../../lib/units.ts";
+import { compileRule, type Rule, type RuleSettings } from "../../rules/index.ts";
+import { acceptDeliveries } from "../inbox.ts";
+import { BUS_MIGRATIONS } from "../schema.ts";
+import { judgeEvents, replayEvent } from "./judge.ts";
+import type { DispatchTables } from "./schema.ts";
+import { lockHolders, markEnded, markStarted, nextDue, takeDue } from "./take.ts";
 
 let database: Database;
 let clock = 0;
