@@ -1,8 +1,9 @@
 import { z } from "zod";
 import type { PlanTarget, System } from "../compose/index.ts";
-import { bus, shadow, timers, webhooks } from "./schema-bus.ts";
+import { automation } from "./schema-automation.ts";
+import { bus, shadow, timers, webhooks } from "./schema-events.ts";
 import { notifications } from "./schema-notifications.ts";
-import { automation, rule } from "./schema-rules.ts";
+import { rule } from "./schema-rules.ts";
 import { type SystemSettings, system } from "./schema-systems.ts";
 import { type TargetSettings, target } from "./schema-targets.ts";
 import {
