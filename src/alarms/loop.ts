@@ -2,6 +2,7 @@
 import type { Kysely } from "kysely";
 import type { Log } from "../lib/call.ts";
 import { reportOf } from "../lib/errors.ts";
+import { createRest } from "../lib/rest.ts";
 import { minutes } from "../lib/units.ts";
 import type { Channel } from "./channels/channel.ts";
 import { reconcile } from "./keep.ts";
@@ -40,20 +41,13 @@ export function watchAlarms(options: WatchOptions): AlarmLoop {
   const { log, everyMs = LOOK_MS } = options;
   const memory = emptyMemory();
   const stop = new AbortController();
-  let wakeUp = () => {};
+  const rest = createRest();
 
   async function loop(): Promise<void> {
     let said = false;
     for (;;) {
       // First, too: what has piled up while nothing ran is worked off in this time, and nobody is woken by it.
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, everyMs);
-        wakeUp = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        if (stop.signal.aborted) wakeUp();
-      });
+      await rest.wait(everyMs);
       if (stop.signal.aborted) return;
       try {
         await watchOnce(options, memory, stop.signal);
@@ -70,7 +64,7 @@ export function watchAlarms(options: WatchOptions): AlarmLoop {
   return {
     async close() {
       stop.abort();
-      wakeUp();
+      rest.wake();
       await running;
     },
   };

@@ -9,6 +9,7 @@ import type { ChannelModel, ConfirmChannel } from "amqplib";
 import type { Kysely } from "kysely";
 import type { Log } from "../lib/call.ts";
 import { reportOf } from "../lib/errors.ts";
+import { createRest } from "../lib/rest.ts";
 import { minutes, seconds } from "../lib/units.ts";
 import { type Broker, openBroker } from "./broker.ts";
 import type { BrokerSettings } from "./fedora-messaging.ts";
@@ -57,15 +58,14 @@ export async function publishMessages(options: PublishOptions): Promise<Publishe
   let suspects = 0;
   let returned = new Set<string>();
   let closed = false;
-  let woken = false;
-  let wakeUp = () => {};
+  const rest = createRest();
 
   async function setup(connection: ChannelModel): Promise<void> {
     await openChannel(connection);
     connection.on("close", () => {
       channel = undefined;
     });
-    wake();
+    rest.wake();
   }
 
   async function openChannel(connection: ChannelModel): Promise<void> {
@@ -82,7 +82,7 @@ export async function publishMessages(options: PublishOptions): Promise<Publishe
       if (channel !== opened) return;
       channel = undefined;
       // Only the channel is gone: a topic we may not write to, an exchange that is not there.
-      void openChannel(connection).then(wake, () => connection.close().catch(() => {}));
+      void openChannel(connection).then(rest.wake, () => connection.close().catch(() => {}));
     });
     channel = opened;
   }
@@ -158,7 +158,7 @@ export async function publishMessages(options: PublishOptions): Promise<Publishe
   async function loop(): Promise<void> {
     let told = false;
     while (!closed) {
-      woken = false;
+      rest.begin();
       let pause = LOOK_MS;
       try {
         if (channel !== undefined) {
@@ -176,26 +176,14 @@ export async function publishMessages(options: PublishOptions): Promise<Publishe
         if (!told) log.warn("messages cannot be sent for now", { error: reportOf(error).message });
         told = true;
       }
-      if (woken || closed) continue;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, Math.max(20, pause));
-        wakeUp = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
+      if (!closed) await rest.wait(Math.max(20, pause));
     }
-  }
-
-  function wake(): void {
-    woken = true;
-    wakeUp();
   }
 
   const broker = await openBroker({ settings, version: options.version, log, setup });
   const running = loop();
   return {
-    wake,
+    wake: rest.wake,
     counts: () => ({ ...counts }),
     get connected() {
       return broker.connected;
@@ -205,7 +193,7 @@ export async function publishMessages(options: PublishOptions): Promise<Publishe
     },
     async close() {
       closed = true;
-      wake();
+      rest.wake();
       await running;
       await broker.close();
     },

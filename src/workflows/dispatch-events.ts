@@ -6,6 +6,7 @@ import { BY_TOPIC } from "../config/index.ts";
 import type { Engine } from "../durable/index.ts";
 import type { Log } from "../lib/call.ts";
 import { isTransient, reportOf } from "../lib/errors.ts";
+import { createRest } from "../lib/rest.ts";
 import { seconds } from "../lib/units.ts";
 import { playbookForTopic } from "../programs/playbooks/find-playbook.ts";
 import { windowAt } from "./freeze.ts";
@@ -120,14 +121,13 @@ export interface DispatchLoop {
 
 /** Dispatches until it is closed, with a pause where there is nothing to do. A database that is away is waited for. */
 export function dispatchUntilClosed(engine: Engine<Services>, services: Services, log: Log): DispatchLoop {
-  const stop = new AbortController();
-  let woken = false;
-  let wakeUp = () => {};
+  const rest = createRest();
+  let closed = false;
 
   async function loop(): Promise<void> {
     let told = false;
-    while (!stop.signal.aborted) {
-      woken = false;
+    while (!closed) {
+      rest.begin();
       let pause = LOOK_MS;
       try {
         const { judged, started } = await dispatchEvents(engine, services);
@@ -138,27 +138,16 @@ export function dispatchUntilClosed(engine: Engine<Services>, services: Services
         if (!told) log.warn("events cannot be dispatched for now", { error: reportOf(error).message });
         told = true;
       }
-      if (woken) continue;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, pause);
-        wakeUp = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        if (stop.signal.aborted) wakeUp();
-      });
+      if (!closed) await rest.wait(pause);
     }
   }
 
   const running = loop();
   return {
-    wake() {
-      woken = true;
-      wakeUp();
-    },
+    wake: rest.wake,
     async close() {
-      stop.abort();
-      wakeUp();
+      closed = true;
+      rest.wake();
       await running;
     },
   };

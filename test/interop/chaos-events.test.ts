@@ -108,6 +108,10 @@ describe.skipIf(!hasRabbit)(`${EVENTS} events, seed ${SEED}`, () => {
       const ended = "select count(*) from dbos.workflow_status where name = 'handle-event' and status = 'SUCCESS'";
       await query(url, ended, (count) => count >= expected.length);
       const done = performance.now();
+      // A row whose dispatcher was killed before it could say so is taken again after half a minute; deliveries that came
+      // twice are acknowledged last.
+      await query(url, "select count(*) from dispatches where state <> 'started'", (count) => count === 0);
+      await expect.poll(() => left(rabbit), { timeout: 60_000, interval: 500 }).toBe(0);
 
       const [inbox, dispatches, runs, quarantine] = await Promise.all([
         rowsOf(url, "select id, deliveries from inbox"),
@@ -121,7 +125,6 @@ describe.skipIf(!hasRabbit)(`${EVENTS} events, seed ${SEED}`, () => {
       expect(runs.map(({ id }) => id).sort()).toEqual(dispatches.map(({ run_id }) => run_id).sort());
       expect(runs.filter(({ status }) => status !== "SUCCESS")).toEqual([]);
       expect(quarantine).toEqual([]);
-      expect(await left(rabbit)).toBe(0);
       const again = inbox.reduce((sum, { deliveries }) => sum + Number(deliveries) - 1, 0);
       const seconds = (from: number, to: number) => `${((to - from) / 1000).toFixed(0)} s`;
       console.log(
