@@ -10,5 +10,7 @@ export default defineConfig({
     hookTimeout: 120_000,
     pool: "forks",
     maxWorkers: 2,
+    // To ask a server how it is takes rabbitmqctl alone more than the usual second beside another suite.
+    expect: { poll: { timeout: 20_000 } },
   },
 });
